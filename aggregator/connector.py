@@ -1,0 +1,282 @@
+"""
+The plugin API: what a connector is.
+
+A connector is a translator. It is told what arrived and says what that means; it does no I/O,
+reads no clock, starts no task, writes no log and catches nothing. Its runner in
+`aggregator.ingest` owns sockets, deadlines, retries, limits, heartbeats, counters and logs.
+
+One instance lives as long as one connection (of a polled feed: as long as the feed), so there is
+no `reset()`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar
+
+import msgspec
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from .errors import ExchangeError, PayloadError
+from .model import Event
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """
+    An HTTP GET for the runner to do.
+
+    `path` is appended to the feed's `base_url`. `key` is for the connector to know the answer by.
+    `weight` is what the venue counts for it. With `max_age_s` the runner leaves the request out
+    while its last good answer is younger than that: for reference data.
+    """
+
+    path: str
+    params: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    key: str = ""
+    weight: int = 1
+    max_age_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """A text frame to send; with a `key`, `Acknowledged(key)` is expected in time."""
+
+    frame: str
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """A request to do now; the answer goes to `on_response`."""
+
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """The venue confirmed the `Send` of that key."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownInstrument:
+    """The venue does not know, or does not trade, this instrument; the feed's others go on."""
+
+    instrument: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class KnownInstruments:
+    """All the instruments that the feed has, where they come from the venue."""
+
+    instruments: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """The venue said that it will soon close this connection."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unhandled:
+    """Something that the connector has no use for, by name: the runner counts it."""
+
+    name: str
+
+
+Notice = Acknowledged | UnknownInstrument | KnownInstruments | Leaving | Unhandled
+Output = Event | Send | Fetch | Notice
+
+
+def _instrument(text: str) -> str:
+    base, slash, quote = text.partition("/")
+    good = base and slash and quote and text == text.upper() and text.isprintable()
+    if not good or any(c in text for c in ' ,:*"\\') or "/" in quote:
+        raise ValueError('an instrument is written "BASE/QUOTE" in upper case, like "BTC/USDT"')
+    return text
+
+
+Instrument = Annotated[str, AfterValidator(_instrument)]
+
+
+def _distinct(instruments: list[str]) -> list[str]:
+    if len(set(instruments)) < len(instruments):
+        raise ValueError("an instrument is named twice")
+    return instruments
+
+
+Instruments = Annotated[list[Instrument], Field(min_length=1), AfterValidator(_distinct)]
+Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+
+
+class Options(BaseModel):
+    """What every `[feeds.<name>]` section may contain, besides `connector`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    stale_after_s: Seconds = 30.0
+    """Without data for this long the feed is called stale."""
+    max_backoff_s: Seconds = 60.0
+    """The longest wait between two attempts."""
+
+
+class PollOptions(Options):
+    """What the section of a polled feed may contain."""
+
+    base_url: str
+    """Where the venue's REST interface is; the paths are appended."""
+    interval_s: Seconds = 10.0
+    """Time from poll to poll."""
+    timeout_s: Seconds = 8.0
+    """How long one answer may take, whole."""
+
+
+class StreamOptions(Options):
+    """What the section of a streamed feed may contain."""
+
+    instruments: Instruments
+    """The instruments, as "BASE/QUOTE"."""
+    urls: Annotated[list[str], Field(min_length=1)]
+    """Addresses of the venue's WebSocket, tried in turn."""
+    ping_after_s: Seconds = 20.0
+    """After this much silence a ping is sent."""
+    pong_timeout_s: Seconds = 10.0
+    """How long its answer may take."""
+    ack_timeout_s: Seconds = 10.0
+    """How long a subscription's acknowledgement may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """
+    What a venue allows to one address.
+
+    `per_minute` and `per_month` count weights; 0 means no limit known. `used_header` names the
+    response header that says how much of the minute is used, if there is one.
+    """
+
+    per_minute: int = 0
+    per_month: int = 0
+    used_header: str = ""
+
+
+class Connector(ABC):
+    """What every connector declares."""
+
+    exchange: ClassVar[str]
+    """The venue's name, as it stands in the messages."""
+    options_type: ClassVar[type[Options]]
+    """The schema of the feed's section: `PollOptions`, `StreamOptions` or a subclass."""
+    budget: ClassVar[Budget] = Budget()
+    """The venue's limit on requests; shared by the feeds of one venue and host."""
+
+    @classmethod
+    def instruments_of(cls, options: Options) -> frozenset[str] | None:
+        """Return the instruments a feed with these options has, `None` if the venue will tell."""
+        listed = getattr(options, "instruments", None)
+        return frozenset(listed) if isinstance(listed, list) else None
+
+
+class PollConnector(Connector):
+    """A connector whose data are fetched over REST."""
+
+    options_type: ClassVar[type[PollOptions]] = PollOptions
+
+    def __init__(self, options: PollOptions) -> None:
+        self.options = options
+
+    @abstractmethod
+    def requests(self) -> Iterable[Request]:
+        """Return what to fetch in this poll, in order."""
+
+    @abstractmethod
+    def on_response(self, request: Request, body: bytes) -> Iterable[Output]:
+        """Translate one good answer (HTTP 200). A generator is taken in slices by the runner."""
+
+    def on_refusal(self, request: Request, status: int, body: bytes) -> Iterable[Output]:
+        """
+        Translate an answer with another HTTP status than 200.
+
+        The runner deals with 403, 418, 429, 451 and 5xx before it asks.
+        """
+        del request
+        raise ExchangeError(f"HTTP {status}: {excerpt(body)}")
+
+
+class StreamConnector(Connector):
+    """A connector whose data are pushed over a WebSocket."""
+
+    options_type: ClassVar[type[StreamOptions]] = StreamOptions
+    ping: ClassVar[str | None] = None
+    """The text frame to send after silence; `None`: a ping of the WebSocket protocol."""
+    pong: ClassVar[bytes | None] = None
+    """The text frame that answers `ping`; never given to `on_frame`."""
+
+    def __init__(self, options: StreamOptions) -> None:
+        self.options = options
+
+    @abstractmethod
+    def on_open(self) -> Iterable[Send]:
+        """Return the subscriptions to send."""
+
+    @abstractmethod
+    def on_frame(self, frame: bytes) -> Iterable[Output]:
+        """Translate one frame. It is valid UTF-8."""
+
+
+def translate(call: Callable[[], Iterable[Output]]) -> list[Output]:
+    """
+    Call a connector for one payload: all of its outputs or none.
+
+    Runners and tests come through here, so that a connector decodes without catching anything.
+
+    Raises:
+        PayloadError: the payload does not have the documented shape.
+        ExchangeError: the venue says that something is wrong.
+
+    """
+    try:
+        return list(call())
+    except UNREADABLE as e:
+        raise unreadable(e) from e
+
+
+UNREADABLE = (msgspec.DecodeError, LookupError, ValueError, ArithmeticError, RecursionError)
+"""What decoding a payload of another shape than documented may raise in a connector."""
+
+
+def unreadable(error: Exception) -> PayloadError:
+    """Return the `PayloadError` for one of `UNREADABLE`; its text has no line of the payload."""
+    return PayloadError(f"{type(error).__name__}: {str(error)[:200]}")
+
+
+def excerpt(body: bytes) -> str:
+    """Return the beginning of a body for an error message: one printable line."""
+    text = body[:300].decode("utf-8", "replace")
+    return "".join(c if c.isprintable() else " " for c in text)[:160].strip() or "empty body"
+
+
+def slices(outputs: Iterable[Output], size: int) -> Iterator[list[Output]]:
+    """Cut a connector's outputs into lists of at most `size`, translating as `translate` does."""
+    iterator = iter(outputs)
+    while True:
+        part: list[Output] = []
+        try:
+            for output in iterator:
+                part.append(output)
+                if len(part) == size:
+                    break
+        except UNREADABLE as e:
+            raise unreadable(e) from e
+        if part:
+            yield part
+        if len(part) < size:
+            return

@@ -1,0 +1,1 @@
+"""The clients' side: HTTP, WebSocket sessions, and what each still has to be sent."""

@@ -1,0 +1,61 @@
+"""
+When the hub is flushed: the pace of the fan-out.
+
+The first message after a quiet moment goes out in the same turn of the loop. While messages keep
+coming, the next fan-out waits for a window that counts from the END of the last one: counted from
+its start the window would be over before a fan-out to many sessions is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from aggregator.hub import Hub
+
+
+class Fanout:
+    """
+    Flushes a hub.
+
+    Args:
+        hub: whose `wake` is set to this.
+        window_s: from the end of one fan-out to the next.
+        moved: called after each flush: the loop that moves messages is alive.
+
+    """
+
+    def __init__(self, hub: Hub, window_s: float, moved: Callable[[], None]) -> None:
+        self._hub = hub
+        self._window_s = window_s
+        self._moved = moved
+        self._loop = asyncio.get_running_loop()
+        self._end = self._loop.time() - window_s
+        self._handle: asyncio.Handle | None = None
+        self.flushes = 0
+        self.seconds = 0.0
+        hub.wake = self.wake
+
+    def wake(self) -> None:
+        """Flush soon. Does nothing where that is already planned."""
+        if self._handle is None:
+            wait = self._end + self._window_s - self._loop.time()
+            if wait <= 0:
+                self._handle = self._loop.call_soon(self._flush)
+            else:
+                self._handle = self._loop.call_later(wait, self._flush)
+
+    def stop(self) -> None:
+        """Flush for the last time."""
+        if self._handle is not None:
+            self._handle.cancel()
+            self._flush()
+
+    def _flush(self) -> None:
+        self._handle = None
+        start = self._loop.time()
+        self._hub.flush()
+        self._end = self._loop.time()
+        self.flushes += 1
+        self.seconds += self._end - start
+        self._moved()

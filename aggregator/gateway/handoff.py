@@ -1,0 +1,105 @@
+"""
+The one place that touches what aiohttp does not promise: a connection changes hands.
+
+aiohttp does routing, limits and the parsing of the request; then the transport is given to a
+protocol of our own, and everything that aiohttp holds for a connection (request, task, parser,
+handler: some 14 KB) is let go. `tests/gateway/test_handoff.py` fails loudly when a new aiohttp
+changes what is relied on here.
+
+Source: RFC 6455, section 4.2 (the server's side of the opening handshake).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import socket
+
+from aiohttp import hdrs, web
+
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+SEND_BUFFER_BYTES = 131_072
+"""Of the kernel, per client: with the default a stalled one is noticed only after 4 MB."""
+HIGH_WATER_BYTES = 65_536
+"""Of the transport: above this a session is told to pause."""
+
+
+class HandedOver(web.StreamResponse):
+    """What a handler returns after a hand-over: aiohttp has nothing left to send."""
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        """Send nothing."""
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Send nothing."""
+
+
+def accept_key(request: web.BaseRequest) -> str:
+    """
+    Check the opening handshake.
+
+    Returns:
+        The value of `Sec-WebSocket-Accept`.
+
+    Raises:
+        web.HTTPException: 400 or 426, where it is none.
+
+    """
+    headers = request.headers
+    if headers.get(hdrs.UPGRADE, "").lower().strip() != "websocket":
+        raise web.HTTPUpgradeRequired(
+            text="this is a WebSocket; connect with ws:// or wss://\n",
+            headers={hdrs.UPGRADE: "websocket", hdrs.CONNECTION: "Upgrade"},
+        )
+    tokens = {t.strip().lower() for t in headers.get(hdrs.CONNECTION, "").split(",")}
+    if "upgrade" not in tokens:
+        raise web.HTTPBadRequest(text="Connection must contain Upgrade\n")
+    if headers.get(hdrs.SEC_WEBSOCKET_VERSION) != "13":
+        raise web.HTTPUpgradeRequired(
+            text="Sec-WebSocket-Version must be 13\n", headers={hdrs.SEC_WEBSOCKET_VERSION: "13"}
+        )
+    key = headers.get(hdrs.SEC_WEBSOCKET_KEY, "").strip()
+    try:
+        good = len(base64.b64decode(key, validate=True)) == 16
+    except (binascii.Error, ValueError):
+        good = False
+    if not good:
+        raise web.HTTPBadRequest(text="Sec-WebSocket-Key must be 16 bytes in base64\n")
+    digest = hashlib.sha1(key.encode() + _GUID, usedforsecurity=False).digest()
+    return base64.b64encode(digest).decode()
+
+
+def take_over(
+    request: web.BaseRequest, protocol: asyncio.BaseProtocol, accept: str
+) -> tuple[asyncio.Transport, bytes]:
+    """
+    Answer the handshake and make `protocol` the transport's own.
+
+    Returns:
+        The transport, and what the client sent right behind its request.
+
+    Raises:
+        ConnectionResetError: the client has gone in the meantime.
+
+    """
+    handler = request.protocol
+    transport = handler.transport
+    if transport is None or transport.is_closing():
+        raise ConnectionResetError
+    assert isinstance(transport, asyncio.Transport)  # noqa: S101 - the server's transports are
+    early: bytes = handler._message_tail  # noqa: SLF001
+    handler._message_tail = b""  # noqa: SLF001
+    transport.write(
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: " + accept.encode() + b"\r\n\r\n"
+    )
+    transport.set_protocol(protocol)
+    transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)
+    sock = transport.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+    # Without its transport the handler can't close it; with "the connection lost" it lets go.
+    handler.transport = None
+    handler.connection_lost(None)
+    return transport, early

@@ -1,0 +1,290 @@
+"""
+The HTTP side: routes, who may connect, and what operators ask.
+
+Everything that is refused before the handshake is refused here; what a session does afterwards is
+in `session`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import ipaddress
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import orjson
+from aiohttp import hdrs, web
+from pydantic import BaseModel, ConfigDict, Field, StrictStr, ValidationError
+
+from aggregator.config import Server as ServerConfig
+from aggregator.hub import Hub
+
+from . import handoff
+from .sessions import Sessions
+
+log = logging.getLogger(__name__)
+
+BODY_TIMEOUT_S = 10.0
+"""For the body of a `POST`; aiohttp itself would wait for ever."""
+KEEP_ALIVE_S = 15.0
+"""For the next request, and for the headers of the first one."""
+BACKLOG = 4096
+"""Connections that the kernel accepts while the loop is busy."""
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class TestBroadcast(BaseModel):
+    """The body of `POST /ws/test`."""
+
+    __test__ = False  # it is no test, whatever its name
+    model_config = ConfigDict(extra="forbid")
+
+    message: Annotated[StrictStr, Field(min_length=1)]
+
+
+class Server:
+    """
+    Serves clients and operators.
+
+    Args:
+        hub: what the channels are.
+        sessions: where clients go after the handshake.
+        config: `[server]`.
+        channels: returns what `GET /channels` shows.
+        unready: returns the feeds that are not live, with the reason of each.
+        metrics: returns the text of `GET /metrics`.
+
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        sessions: Sessions,
+        config: ServerConfig,
+        *,
+        channels: Callable[[], list[dict[str, object]]],
+        unready: Callable[[], list[dict[str, object]]],
+        metrics: Callable[[], bytes],
+    ) -> None:
+        self._hub = hub
+        self._sessions = sessions
+        self._config = config
+        self._channels = channels
+        self._unready = unready
+        self._metrics = metrics
+        self._runner: web.AppRunner | None = None
+        self.port = config.port
+
+    async def start(self) -> None:
+        """
+        Listen.
+
+        Raises:
+            OSError: the address can't be had.
+
+        """
+        app = web.Application(
+            middlewares=[_errors_as_json], client_max_size=self._config.max_frame_bytes
+        )
+        app.router.add_get("/ws", self._long_form)
+        app.router.add_get("/ws/ticker", self._short_form)
+        app.router.add_post("/ws/test", self._test)
+        app.router.add_get("/healthz", self._healthz)
+        app.router.add_get("/readyz", self._readyz)
+        app.router.add_get("/channels", self._list_channels)
+        app.router.add_get("/metrics", self._metrics_page)
+        self._runner = web.AppRunner(
+            app, access_log=None, keepalive_timeout=KEEP_ALIVE_S, shutdown_timeout=1.0
+        )
+        await self._runner.setup()
+        site = web.TCPSite(
+            self._runner,
+            self._config.host,
+            self._config.port,
+            backlog=BACKLOG,
+            reuse_address=True,
+        )
+        await site.start()
+        self.port = self._runner.addresses[0][1]
+
+    async def stop(self) -> None:
+        """Stop listening and end what is left of HTTP."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    # Clients.
+
+    async def _long_form(self, request: web.Request) -> web.StreamResponse:
+        return self._connect(request, short=False)
+
+    async def _short_form(self, request: web.Request) -> web.StreamResponse:
+        return self._connect(request, short=True)
+
+    def _connect(self, request: web.Request, *, short: bool) -> web.StreamResponse:
+        self._check_origin(request)
+        accept = handoff.accept_key(request)
+        address = request.remote or ""
+        if refusal := self._sessions.refusal(address):
+            status, text = refusal
+            return _error(status, "too_many_connections", text)
+        session = self._sessions.create(address, short=short)
+        transport, early = handoff.take_over(request, session, accept)
+        self._sessions.add(session, transport, early)
+        return handoff.HandedOver()
+
+    def _check_origin(self, request: web.Request) -> None:
+        origin = request.headers.get(hdrs.ORIGIN)
+        if not origin_allowed(origin, request.host, self._config.allowed_origins):
+            self._sessions.counters.rejected["origin"] += 1
+            raise web.HTTPForbidden(text="this origin is not allowed to connect")
+
+    # Operators.
+
+    async def _test(self, request: web.Request) -> web.Response:
+        self._check_origin(request)
+        self._check_operator(request)
+        if request.content_type != "application/json":
+            raise web.HTTPUnsupportedMediaType(text="Content-Type must be application/json")
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            body = await request.read()
+        try:
+            text = TestBroadcast.model_validate_json(body).message
+        except ValidationError as e:
+            fault = e.errors(include_url=False, include_context=False, include_input=False)[0]
+            if fault["type"] == "json_invalid":
+                return _error(400, "bad_json", "the body must be one JSON object")
+            where = "message" if fault["loc"][:1] == ("message",) else "body"
+            expected = 'the body must be {"message": "..."}'
+            return _error(400, "bad_command", f"{where}: {fault['msg']}; {expected}")
+        clients = self._sessions.broadcast(text)
+        answer = {
+            "type": "test_response",
+            "message": "Broadcast to all connected clients",
+            "timestamp": self._hub.now_iso(),
+            "clients": clients,
+        }
+        return _json(answer)
+
+    def _check_operator(self, request: web.Request) -> None:
+        token = self._config.ops_token
+        if token is None:
+            if not (is_loopback(self._config.host) and is_loopback(request.remote or "")):
+                raise web.HTTPForbidden(text="off loopback this needs server.ops_token to be set")
+            return
+        scheme, _, given = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+        # As bytes: compare_digest takes no str that is not ASCII.
+        wanted = token.get_secret_value().encode()
+        same = hmac.compare_digest(given.strip().encode("utf-8", "surrogateescape"), wanted)
+        if scheme.lower() != "bearer" or not same:
+            self._sessions.counters.rejected["ops_token"] += 1
+            raise web.HTTPUnauthorized(
+                text="Authorization: Bearer with the ops token is needed",
+                headers={hdrs.WWW_AUTHENTICATE: "Bearer"},
+            )
+
+    async def _healthz(self, request: web.Request) -> web.Response:
+        del request
+        return _json({"status": "ok"})
+
+    async def _readyz(self, request: web.Request) -> web.Response:
+        del request
+        waiting = self._unready()
+        status = "not ready" if waiting else "ready"
+        return _json({"status": status, "feeds": waiting}, status=503 if waiting else 200)
+
+    async def _list_channels(self, request: web.Request) -> web.Response:
+        del request
+        return _json({"channels": self._channels()})
+
+    async def _metrics_page(self, request: web.Request) -> web.Response:
+        del request
+        return web.Response(
+            body=self._metrics(),
+            headers={hdrs.CONTENT_TYPE: "text/plain; version=0.0.4; charset=utf-8"},
+        )
+
+
+def origin_allowed(origin: str | None, host: str, allowed: list[str]) -> bool:
+    """
+    Whether a page from `origin` may connect: one of this host, or one that is configured.
+
+    A browser always sends the header, and other programs can send what they like; so its absence
+    is no fault. `null`, which any sandboxed page can send, has to be configured like any other.
+    """
+    if (
+        origin is None
+        or "*" in allowed
+        or origin.lower() in (o.lower().rstrip("/") for o in allowed)
+    ):
+        return True
+    try:
+        parts = urlsplit(origin)
+        here = urlsplit(f"{parts.scheme}://{host}")
+        ports = {"http": 80, "https": 443}
+        default = ports[parts.scheme]
+        return (
+            bool(parts.hostname)
+            and parts.netloc == parts.netloc.rpartition("@")[2]
+            and parts.hostname == here.hostname
+            and (parts.port or default) == (here.port or default)
+        )
+    except (KeyError, ValueError):
+        return False
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address is this machine's own."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+@web.middleware
+async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Give every error the shape that docs/protocol.md names."""
+    try:
+        return await handler(request)
+    except web.HTTPException as e:
+        if e.status < 400:
+            raise
+        code = _CODES.get(e.status, "bad_request")
+        kept = (hdrs.ALLOW, hdrs.UPGRADE, hdrs.SEC_WEBSOCKET_VERSION, hdrs.WWW_AUTHENTICATE)
+        headers = {name: e.headers[name] for name in kept if name in e.headers}
+        return _error(e.status, code, (e.text or e.reason).strip(), headers)
+    except TimeoutError:
+        return _error(408, "timeout", "the body did not arrive in time")
+
+
+_CODES = {
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "too_large",
+    415: "unsupported_media_type",
+    426: "upgrade_required",
+}
+
+
+def _error(
+    status: int, code: str, message: str, headers: dict[str, str] | None = None
+) -> web.Response:
+    return _json({"type": "error", "code": code, "message": message}, status, headers)
+
+
+def _json(
+    content: object, status: int = 200, headers: dict[str, str] | None = None
+) -> web.Response:
+    return web.Response(
+        body=orjson.dumps(content),
+        status=status,
+        headers={hdrs.CONTENT_TYPE: "application/json", hdrs.CACHE_CONTROL: "no-store"}
+        | (headers or {}),
+    )

@@ -1,0 +1,208 @@
+"""
+One client: what it sends, and what it is answered. What it is sent besides is in `delivery`.
+
+A session is the transport's protocol itself; nothing here waits, and it has no task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from aggregator import wire
+from aggregator.hub import EVERYWHERE
+
+from . import protocol
+from .delivery import CLOSE_TIMEOUT_S, Delivery
+from .frames import CLOSE, PING, PONG, TEXT, ProtocolError, Reader
+from .protocol import Close, Code, Refusal
+
+if TYPE_CHECKING:
+    from .sessions import Sessions
+
+READ_PAUSE_S = 0.1
+"""For this long nothing is read from a client that sends faster than it may."""
+FRAMES_AT_ONCE = 256
+"""More frames than this in one read, pings say, are answered with such a pause."""
+
+
+class Session(Delivery, asyncio.BufferedProtocol):
+    """
+    A client that is connected.
+
+    Args:
+        sessions: what all of them share: hub, limits, counters.
+        address: the peer's address, for the limit per address.
+        short: whether the short form of `/ws/ticker` is spoken.
+
+    """
+
+    __slots__ = ("_deaf", "_reader", "_tokens", "_tokens_at", "address", "short")
+
+    def __init__(self, sessions: Sessions, address: str, *, short: bool = False) -> None:
+        super().__init__(sessions)
+        self.address = address
+        self.short = short
+        self._reader: Reader | None = None
+        self._deaf = False
+        self._tokens = float(sessions.config.command_burst)
+        self._tokens_at = sessions.now()
+
+    # From the transport.
+
+    def start(self, transport: asyncio.Transport, early: bytes) -> None:
+        """Begin, on a transport whose handshake is done; `early` is what came right behind it."""
+        self.begin(transport)
+        if early:
+            self._receive(early)
+
+    def get_buffer(self, sizehint: int) -> bytearray:
+        """Return where to put what is received: it is used up before anybody else receives."""
+        del sizehint
+        return self._all.receive_buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take what was received."""
+        self._receive(bytes(memoryview(self._all.receive_buffer)[:nbytes]))
+
+    def eof_received(self) -> None:
+        """Let the transport close itself."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the client."""
+        del exc
+        self._closing = True
+        self._reader = None
+        self.detach()
+        self._all.forget(self)
+
+    # What the others ask.
+
+    def ping(self) -> None:
+        """Send a ping; `Heartbeats` watches for the pong."""
+        self.write(wire.frame(b"", PING))
+
+    # Frames in.
+
+    def _receive(self, data: bytes) -> None:
+        if self._deaf:
+            return
+        reader = self._reader or Reader(self._all.config.max_frame_bytes)
+        try:
+            self._read(reader, data)
+        except ProtocolError as e:
+            self._fail(e)
+        else:
+            self._reader = None if reader.idle else reader
+
+    def _read(self, reader: Reader, data: bytes) -> None:
+        ping: bytes | None = None
+        count = 0
+        for opcode, payload in reader.feed(data):
+            count += 1
+            if opcode == CLOSE:
+                self._answer_close(payload)
+                return
+            if self._closing:
+                continue  # nothing but the client's close matters any more
+            if opcode == PING:
+                ping = payload
+            elif opcode == PONG:
+                self._all.heartbeats.pong(self)
+            elif opcode == TEXT:
+                self._command(payload)
+            else:
+                raise ProtocolError(Close.UNSUPPORTED, "messages are text")
+        if count > FRAMES_AT_ONCE:
+            self._all.pause_reading(self._transport, READ_PAUSE_S)
+        if ping is not None:
+            # Of several pings that came at once the last is answered: RFC 6455, 5.5.3.
+            self.send(wire.frame(ping, PONG))
+
+    def _answer_close(self, payload: bytes) -> None:
+        if not self._closing:
+            self._closing = True
+            self.detach()
+            self.write(wire.frame(payload[:2], CLOSE))
+        self._transport.close()
+        self._all.abort_later(self._transport, CLOSE_TIMEOUT_S)
+
+    def _fail(self, e: ProtocolError) -> None:
+        """Close after a fault in the protocol: nothing that follows can be understood."""
+        self._all.counters.protocol_errors += 1
+        self.close(e.code, e.reason)
+        self._deaf = True
+        self._reader = None
+        # Only this side is shut: closing both with bytes unread would be a reset, which may
+        # overtake the close frame.
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+
+    # Commands.
+
+    def _command(self, text: bytes) -> None:
+        try:
+            if not self._allowed():
+                raise Refusal(Code.RATE_LIMITED, "too many commands; slow down")
+            if self.short:
+                self._short_form(text)
+            else:
+                self._long_form(text)
+        except Refusal as refusal:
+            self._all.counters.refused[refusal.code] += 1
+            self.send(wire.frame(refusal.payload))
+
+    def _allowed(self) -> bool:
+        """Take a token from the bucket; when it is empty, let the client wait."""
+        config = self._all.config
+        now = self._all.now()
+        earned = (now - self._tokens_at) * config.max_commands_per_s
+        self._tokens = min(float(config.command_burst), self._tokens + earned)
+        self._tokens_at = now
+        if self._tokens >= 1:
+            self._tokens -= 1
+            return True
+        self._all.pause_reading(self._transport, READ_PAUSE_S)
+        return False
+
+    def _long_form(self, text: bytes) -> None:
+        command = protocol.decode(text)
+        self._all.counters.commands[command.type] += 1
+        if isinstance(command, protocol.Ping):
+            self.send(wire.frame(protocol.pong(self._all.hub.now_iso(), command.id)))
+        elif isinstance(command, protocol.Subscribe):
+            self._subscribe(command)
+        else:
+            gone = dict.fromkeys(command.channels)
+            self.answer(self._wants.difference(gone), [protocol.unsubscribed(gone, command.id)], ())
+
+    def _subscribe(self, command: protocol.Subscribe) -> None:
+        hub = self._all.hub
+        found = {want: hub.find(want) for want in command.channels}
+        good = [want for want, channels in found.items() if channels]
+        self._check_count(good, command.id)
+        positions = {c.name: c for want in good for c in found[want]}
+        bad = [want for want in found if not found[want]]
+        replies = [protocol.subscribed(good, positions, command.id)] if good else []
+        replies += [protocol.unknown_channel(want, command.id) for want in bad]
+        self._all.counters.refused[Code.UNKNOWN_CHANNEL] += len(bad)
+        self.answer(self._wants.union(good), replies, good)
+
+    def _short_form(self, text: bytes) -> None:
+        command = protocol.decode_short(text)
+        self._all.counters.commands[command.action] += 1
+        want = f"{EVERYWHERE}:{command.symbol}"
+        answer = [protocol.short_answer(command.action, command.symbol)]
+        if command.action == "unsubscribe":
+            self.answer(self._wants - {want}, answer, ())
+        elif not self._all.hub.find(want):
+            raise Refusal(Code.UNKNOWN_CHANNEL, "no channel has this symbol")
+        else:
+            self._check_count([want], None)
+            self.answer(self._wants | {want}, answer, [want])
+
+    def _check_count(self, more: list[str], id_: protocol.Id) -> None:
+        limit = self._all.config.max_subscriptions
+        if len(self._wants.union(more)) > limit:
+            message = f"a session may have {limit} subscriptions"
+            raise Refusal(Code.TOO_MANY_SUBSCRIPTIONS, message, id=id_)

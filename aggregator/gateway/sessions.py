@@ -1,0 +1,185 @@
+"""All sessions, and what they share: limits, counters, heartbeats, the end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from aggregator import wire
+from aggregator.config import Server
+from aggregator.hub import Hub
+
+from .delivery import Delivery
+from .heartbeats import Heartbeats, Pinged
+from .protocol import Close
+from .session import Session
+
+log = logging.getLogger(__name__)
+
+RECEIVE_BYTES = 16_384
+"""Read from one client at once; the buffer is shared, since it is used up at once."""
+
+
+@dataclass(slots=True)
+class Counters:
+    """What has happened since the start, for the metrics."""
+
+    accepted: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+    closed: Counter[int] = field(default_factory=Counter)
+    commands: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
+    protocol_errors: int = 0
+    read_pauses: int = 0
+    writes_after_close: int = 0
+    folded: int = 0
+    broadcasts: int = 0
+
+
+class Sessions:
+    """
+    Every connected client.
+
+    Args:
+        hub: what they subscribe to.
+        config: `[server]`.
+        now: a monotonic clock, in seconds.
+
+    """
+
+    def __init__(self, hub: Hub, config: Server, now: Callable[[], float]) -> None:
+        self.hub = hub
+        self.config = config
+        self.now = now
+        self.counters = Counters()
+        self.receive_buffer = bytearray(RECEIVE_BYTES)
+        self.heartbeats = Heartbeats(config.heartbeat_s, config.pong_timeout_s, self._no_pong, now)
+        self.lagging: dict[Delivery, None] = {}
+        self._everybody: set[Session] = set()
+        self._per_address: Counter[str] = Counter()
+        self._gone = asyncio.Event()
+        self._timers: set[asyncio.TimerHandle] = set()
+        self.stopping = False
+
+    def __len__(self) -> int:
+        return len(self._everybody)
+
+    def refusal(self, address: str) -> tuple[int, str] | None:
+        """Return the HTTP status and reason for refusing one more from this address, if any."""
+        if self.stopping:
+            self.counters.rejected["stopping"] += 1
+            return 503, "the daemon is stopping"
+        if len(self._everybody) >= self.config.max_connections:
+            self.counters.rejected["max_connections"] += 1
+            return 503, "all connections are taken"
+        if self._per_address[address] >= self.config.max_connections_per_address:
+            self.counters.rejected["max_connections_per_address"] += 1
+            return 429, "too many connections from one address"
+        return None
+
+    def create(self, address: str, *, short: bool) -> Session:
+        """Create a session; `add` follows when its transport is its own."""
+        return Session(self, address, short=short)
+
+    def add(self, session: Session, transport: asyncio.Transport, early: bytes) -> None:
+        """Count a session in and let it begin."""
+        self.counters.accepted += 1
+        self._everybody.add(session)
+        self._per_address[session.address] += 1
+        self.heartbeats.add(session)
+        session.start(transport, early)
+
+    def forget(self, session: Session) -> None:
+        """Count a session out."""
+        if session not in self._everybody:
+            return
+        self._everybody.discard(session)
+        self._per_address[session.address] -= 1
+        if not self._per_address[session.address]:
+            del self._per_address[session.address]
+        self.heartbeats.remove(session)
+        if not self._everybody:
+            self._gone.set()
+
+    def broadcast(self, text: str) -> int:
+        """Send a `test_message` to everybody; return how many they are."""
+        self.counters.broadcasts += 1
+        self.hub.broadcast(wire.test_message(text, self.hub.now_iso()))
+        return len(self._everybody)
+
+    # Time.
+
+    async def run(self) -> None:
+        """Ping, and watch the slow, until cancelled."""
+        config = self.config
+        shortest = min(config.heartbeat_s, config.pong_timeout_s, config.slow_after_s)
+        period = min(1.0, shortest / 4)
+        while True:
+            await asyncio.sleep(period)
+            self.heartbeats.tick()
+            self.close_slow()
+
+    def close_slow(self) -> None:
+        """Close who has been over `max_buffered_bytes` for `slow_after_s`."""
+        config = self.config
+        now = self.now()
+        for session in tuple(self.lagging):
+            held = session.held
+            if held <= config.max_buffered_bytes:
+                session.over_since = None
+                continue
+            since = session.over_since = session.over_since or now
+            if now - since >= config.slow_after_s or held > 2 * config.max_buffered_bytes:
+                log.info("closed a slow client: %d bytes waited for it", held)
+                session.close(Close.SLOW_CONSUMER, "slow consumer")
+
+    def _no_pong(self, session: Pinged) -> None:
+        assert isinstance(session, Session)  # noqa: S101 - only sessions are added
+        session.close(Close.NO_PONG, "no pong in time")
+
+    def pause_reading(self, transport: asyncio.Transport, seconds: float) -> None:
+        """Read nothing from a client for a while."""
+        if not transport.is_closing() and transport.is_reading():
+            self.counters.read_pauses += 1
+            transport.pause_reading()
+            self._later(seconds, lambda: _resume_reading(transport))
+
+    def abort_later(self, transport: asyncio.Transport, seconds: float) -> None:
+        """Cut a connection that does not end by itself."""
+        self._later(seconds, transport.abort)
+
+    def _later(self, seconds: float, call: Callable[[], object]) -> None:
+        def run() -> None:
+            self._timers.discard(handle)
+            call()
+
+        handle = asyncio.get_running_loop().call_later(seconds, run)
+        self._timers.add(handle)
+
+    # The end.
+
+    async def stop(self, seconds: float) -> None:
+        """Close every session with 1001, and cut off after `seconds` who is left then."""
+        self.stopping = True
+        self._gone.clear()
+        for session in tuple(self._everybody):
+            session.close(Close.GOING_AWAY, "the daemon stops")
+        if self._everybody:
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._gone.wait()
+            except TimeoutError:
+                log.info("%d clients did not answer the close", len(self._everybody))
+        for session in tuple(self._everybody):
+            session.abort()
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()
+
+
+def _resume_reading(transport: asyncio.Transport) -> None:
+    if not transport.is_closing():
+        transport.resume_reading()

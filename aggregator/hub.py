@@ -1,0 +1,280 @@
+"""
+The middle: channels, sequences, last values, and who wants what. It does no I/O.
+
+Every message is encoded once, to a finished WebSocket frame. The sessions with the same set of
+subscriptions form an audience; a message is appended to the batch of each audience that wants it,
+and `flush` joins a batch once and hands it to each session of the audience.
+
+A session that cannot keep up leaves its audience for an outbox of its own (`gateway.outbox`). Hub
+and gateway agree on this: at each moment a session is in exactly one audience, or has exactly one
+outbox, and either is registered here as a `Listener` under the session's subscriptions.
+
+A subscription is written as clients write it: `binance_prices`, `binance_prices:BTC/USDT`, or
+`*:BTC/USDT` for an instrument on every channel of prices.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from . import wire
+from .channel import Channel, Listener, Slot
+from .model import Event, Heartbeat, PriceUpdate, SystemStatus
+
+EVERYWHERE = "*"
+SYSTEM = "system"
+HEARTBEAT = "heartbeat"
+Wants = frozenset[str]
+
+
+class Session(Protocol):
+    """Who is written to."""
+
+    def write(self, data: bytes) -> None:
+        """Pass whole frames to the client. Never raises and never waits."""
+
+
+class Audience:
+    """All sessions with the same set of subscriptions."""
+
+    __slots__ = ("_hub", "batch", "sessions", "wants")
+
+    def __init__(self, hub: Hub, wants: Wants) -> None:
+        self._hub = hub
+        self.wants = wants
+        self.sessions: dict[Session, None] = {}
+        self.batch: list[bytes] = []
+
+    def offer(self, frame: bytes, slot: Slot | None) -> None:
+        """Add a frame to the batch."""
+        del slot
+        if not self.batch:
+            self._hub.mark_dirty(self)
+        self.batch.append(frame)
+
+    def take(self) -> bytes:
+        """Return the batch as one piece of bytes, and start a new one."""
+        batch, self.batch = self.batch, []
+        self._hub.deliveries += len(batch) * len(self.sessions)
+        return batch[0] if len(batch) == 1 else b"".join(batch)
+
+    def flush(self) -> None:
+        """Write the batch to every session, if there is one."""
+        if self.batch:
+            data = self.take()
+            # A session that gets too much leaves the audience while it is being written to.
+            for session in tuple(self.sessions):
+                session.write(data)
+
+
+class Hub:
+    """
+    Knows every channel and every listener.
+
+    Args:
+        wake: called when something waits to be flushed, at the first message after a flush.
+        clock_ns: the wall clock, in nanoseconds since the epoch.
+        epoch: names this run of the daemon; new at each start, so that a sequence number
+            together with it is never used twice.
+
+    """
+
+    def __init__(
+        self,
+        wake: Callable[[], None] = lambda: None,
+        clock_ns: Callable[[], int] = time.time_ns,
+        epoch: str | None = None,
+    ) -> None:
+        self.wake = wake
+        self._clock_ns = clock_ns
+        self._iso = wire.Clock().iso
+        self.epoch = epoch or secrets.token_hex(4)
+        self.channels: dict[str, Channel] = {}
+        self.audiences: dict[Wants, Audience] = {}
+        self.deliveries = 0
+        self._dirty: list[Audience] = []
+        self._outboxes: set[Listener] = set()
+        self._anywhere: dict[str, set[Listener]] = {}
+        self.system = self.add_channel(SYSTEM, "", ())
+        self.heartbeat = self.add_channel(HEARTBEAT, "", ())
+
+    # Publishing.
+
+    def add_channel(
+        self, name: str, exchange: str, instruments: Iterable[str] | None = None
+    ) -> Channel:
+        """Create a channel; `instruments` are those it is known to have."""
+        channel = self.channels[name] = Channel(name, exchange, self.epoch, instruments)
+        return channel
+
+    def now_us(self) -> int:
+        """Return the wall clock in microseconds since the epoch."""
+        return self._clock_ns() // 1000
+
+    def now_iso(self) -> str:
+        """Return the wall clock as ISO 8601, UTC, with milliseconds."""
+        return self._iso(self.now_us())
+
+    def publish(self, channel: Channel, event: Event, received_us: int) -> None:
+        """
+        Give a message its number, encode it, keep it and offer it to all who want it.
+
+        A price update without a price is not sent; `channel.unpriced` counts it. `received_us` is
+        when it arrived from the venue, in microseconds since the epoch.
+        """
+        if type(event) is PriceUpdate:
+            if not wire.is_number(event.price):
+                channel.unpriced += 1
+                return
+            slot = channel.slots.get(event.instrument) or self._slot(channel, event.instrument)
+            channel.seq = seq = channel.seq + 1
+            time_us = event.exchange_us
+            if time_us is None or not 0 <= time_us < wire.END_OF_TIME_US:
+                time_us = received_us
+            payload = wire.price_update(
+                slot.head,
+                channel.name,
+                event,
+                seq,
+                self._iso(time_us),
+                received_us,
+                self._clock_ns() // 1000,
+            )
+            self._deliver(slot, wire.frame(payload), seq, received_us)
+        elif isinstance(event, SystemStatus):
+            place = event.feed if event.instrument is None else f"{event.feed}:{event.instrument}"
+            slot = channel.slots.get(place) or self._slot(channel, place)
+            channel.seq = seq = channel.seq + 1
+            payload = wire.system_status(channel.name, event, seq, self._iso(received_us))
+            self._deliver(slot, wire.frame(payload), seq, received_us)
+        elif isinstance(event, Heartbeat):
+            channel.seq += 1
+            payload = wire.heartbeat(channel.name, channel.seq, self._iso(received_us))
+            # An old heartbeat says nothing: it is not kept as a last value.
+            self._offer(channel.listeners, wire.frame(payload), None)
+
+    def broadcast(self, payload: bytes) -> None:
+        """Send a message to every session, whatever it subscribed to."""
+        self._offer((*self.audiences.values(), *self._outboxes), wire.frame(payload), None)
+
+    def _slot(self, channel: Channel, instrument: str) -> Slot:
+        anywhere = self._anywhere.setdefault(instrument, set()) if channel.exchange else set()
+        slot = channel.slots[instrument] = Slot(channel, instrument, anywhere)
+        return slot
+
+    def _deliver(self, slot: Slot, frame: bytes, seq: int, received_us: int) -> None:
+        slot.frame = frame
+        slot.seq = seq
+        slot.us = received_us
+        listeners = slot.channel.listeners
+        if slot.listeners or slot.anywhere:
+            # The union, since nobody gets a message twice who wants it for two reasons.
+            listeners = listeners | slot.listeners | slot.anywhere
+        self._offer(listeners, frame, slot)
+
+    @staticmethod
+    def _offer(listeners: Iterable[Listener], frame: bytes, slot: Slot | None) -> None:
+        for listener in listeners:
+            listener.offer(frame, slot)
+
+    # Flushing.
+
+    def mark_dirty(self, audience: Audience) -> None:
+        """Remember that an audience has something to flush, and wake who flushes."""
+        if not self._dirty:
+            self.wake()
+        self._dirty.append(audience)
+
+    def flush(self) -> None:
+        """Write what every audience waits for."""
+        dirty, self._dirty = self._dirty, []
+        for audience in dirty:
+            audience.flush()
+
+    # Listening.
+
+    def find(self, want: str) -> list[Channel]:
+        """Return the channels that a subscription names: none, where there is no such thing."""
+        name, colon, instrument = want.partition(":")
+        if name == EVERYWHERE:
+            return [c for c in self.channels.values() if c.exchange and c.has(instrument)]
+        channel = self.channels.get(name)
+        if channel is None or (colon and not (channel.exchange and channel.has(instrument))):
+            return []
+        return [channel]
+
+    def snapshot(self, wants: Iterable[str]) -> list[Slot]:
+        """Return the slots with the last values of these subscriptions, each once."""
+        slots: dict[Slot, None] = {}
+        for want in wants:
+            _, colon, instrument = want.partition(":")
+            for channel in self.find(want):
+                if not colon:
+                    slots.update(dict.fromkeys(channel.snapshot()))
+                elif instrument in channel.slots and channel.slots[instrument].frame is not None:
+                    slots[channel.slots[instrument]] = None
+        return list(slots)
+
+    def join(self, session: Session, wants: Wants) -> Audience:
+        """Put a session into the audience of those who want the same."""
+        if wants in self.audiences:
+            # What was published before is not for the one who joins now. This may also empty the
+            # audience, when all of its sessions get too much.
+            self.audiences[wants].flush()
+        audience = self.audiences.get(wants)
+        if audience is None:
+            audience = self.audiences[wants] = Audience(self, wants)
+            self._enter(audience, wants)
+        audience.sessions[session] = None
+        return audience
+
+    def leave(self, session: Session, audience: Audience) -> bytes:
+        """
+        Take a session out of its audience.
+
+        Returns:
+            The frames of the batch that the session should still get.
+
+        """
+        rest = b"".join(audience.batch)
+        self.deliveries += len(audience.batch)
+        del audience.sessions[session]
+        if not audience.sessions:
+            del self.audiences[audience.wants]
+            self._withdraw(audience, audience.wants)
+            audience.batch = []
+        return rest
+
+    def register(self, outbox: Listener, wants: Wants) -> None:
+        """Offer to an outbox, from now on, what its session wants."""
+        self._outboxes.add(outbox)
+        self._enter(outbox, wants)
+
+    def unregister(self, outbox: Listener, wants: Wants) -> None:
+        """Stop offering to an outbox; `wants` are those it was registered with."""
+        self._outboxes.discard(outbox)
+        self._withdraw(outbox, wants)
+
+    def _enter(self, listener: Listener, wants: Wants) -> None:
+        for want in wants:
+            self._listeners(want).add(listener)
+
+    def _withdraw(self, listener: Listener, wants: Wants) -> None:
+        for want in wants:
+            self._listeners(want).discard(listener)
+            name, _, instrument = want.partition(":")
+            slot = name != EVERYWHERE and self.channels[name].slots.get(instrument)
+            if slot and slot.frame is None and not slot.listeners:
+                del slot.channel.slots[instrument]
+
+    def _listeners(self, want: str) -> set[Listener]:
+        name, colon, instrument = want.partition(":")
+        if name == EVERYWHERE:
+            return self._anywhere.setdefault(instrument, set())
+        channel = self.channels[name]
+        if not colon:
+            return channel.listeners
+        return (channel.slots.get(instrument) or self._slot(channel, instrument)).listeners

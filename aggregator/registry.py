@@ -1,0 +1,82 @@
+"""Finds connectors by their entry points and checks them; a broken one is no crash."""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint, entry_points
+from typing import NamedTuple
+
+from pydantic import BaseModel
+
+from .connector import Connector, PollConnector, PollOptions, StreamConnector, StreamOptions
+from .errors import AggregatorError
+
+GROUP = "aggregator.connectors"
+
+
+class BrokenConnectorError(AggregatorError):
+    """A connector is installed but can't be used."""
+
+
+class Found(NamedTuple):
+    """One installed connector: either `cls`, or what is wrong with it."""
+
+    name: str
+    distribution: str
+    cls: type[Connector] | None
+    problem: str
+
+
+def names() -> list[str]:
+    """Return the names of the installed connectors, without importing them."""
+    return sorted({entry.name for entry in entry_points(group=GROUP)})
+
+
+def load(name: str) -> type[PollConnector | StreamConnector]:
+    """
+    Import one connector and check that it keeps the contract.
+
+    Raises:
+        LookupError: no connector of that name is installed.
+        BrokenConnectorError: it can't be imported, or is none; the text says why.
+
+    """
+    found = list(entry_points(group=GROUP, name=name))
+    if not found:
+        raise LookupError(name)
+    if len({entry.value for entry in found}) > 1:
+        where = " and ".join(sorted(_distribution(entry) for entry in found))
+        raise BrokenConnectorError(f"two connectors have this name, from {where}")
+    try:
+        cls = found[0].load()
+    except Exception as e:  # somebody else's module may raise anything while it is imported
+        raise BrokenConnectorError(f"{type(e).__name__}: {e}") from e
+    return _checked(cls)
+
+
+def everything() -> list[Found]:
+    """Import all installed connectors and say of each whether it works."""
+    found = []
+    for name in names():
+        entries = list(entry_points(group=GROUP, name=name))
+        try:
+            found.append(Found(name, _distribution(entries[0]), load(name), ""))
+        except BrokenConnectorError as e:
+            found.append(Found(name, _distribution(entries[0]), None, str(e)))
+    return found
+
+
+def _distribution(entry: EntryPoint) -> str:
+    return f"{entry.dist.name} {entry.dist.version}" if entry.dist else "?"
+
+
+def _checked(cls: object) -> type[PollConnector | StreamConnector]:
+    if not (isinstance(cls, type) and issubclass(cls, PollConnector | StreamConnector)):
+        raise BrokenConnectorError(f"{cls!r} is neither a PollConnector nor a StreamConnector")
+    if unfinished := sorted(getattr(cls, "__abstractmethods__", ())):
+        raise BrokenConnectorError(f"{cls.__name__} does not define {', '.join(unfinished)}")
+    if not getattr(cls, "exchange", ""):
+        raise BrokenConnectorError(f"{cls.__name__}.exchange is not set")
+    wanted: type[BaseModel] = PollOptions if issubclass(cls, PollConnector) else StreamOptions
+    if not issubclass(cls.options_type, wanted):
+        raise BrokenConnectorError(f"{cls.__name__}.options_type is no {wanted.__name__}")
+    return cls
