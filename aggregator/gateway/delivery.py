@@ -104,7 +104,7 @@ class Delivery:
         self._closing = True
         self.detach()
         self._all.counters.closed[code] += 1
-        self.write(wire.frame(code.to_bytes(2) + reason.encode()[:123], CLOSE))
+        self.write(wire.frame(code.to_bytes(2) + reason.encode()[:123], wire.CLOSE))
         self._all.abort_later(self._transport, CLOSE_TIMEOUT_S)
 
     def abort(self) -> None:

@@ -256,7 +256,7 @@ async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamR
             raise
         code = _CODES.get(e.status, "bad_request")
         kept = (hdrs.ALLOW, hdrs.UPGRADE, hdrs.SEC_WEBSOCKET_VERSION, hdrs.WWW_AUTHENTICATE)
-        headers = {name: e.headers[name] for name in kept if name in e.headers}
+        headers = {str(name): e.headers[name] for name in kept if name in e.headers}
         return _error(e.status, code, (e.text or e.reason).strip(), headers)
     except TimeoutError:
         return _error(408, "timeout", "the body did not arrive in time")

@@ -1,0 +1,72 @@
+"""
+The log: lines for a person on a terminal, logfmt elsewhere.
+
+Under systemd each line begins with its priority as sd-daemon(3) has it, so that `journalctl -p
+warning` works; time and unit are the journal's own.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TextIO
+
+PRIORITIES = {
+    logging.CRITICAL: 2,
+    logging.ERROR: 3,
+    logging.WARNING: 4,
+    logging.INFO: 6,
+    logging.DEBUG: 7,
+}
+
+
+class Human(logging.Formatter):
+    """`12:00:00 feed bitcoinprice is live`; the level where it is not the usual one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line or, with a traceback, lines."""
+        time = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
+        level = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
+        return f"{time} {level}{_text(record)}"
+
+
+class Logfmt(logging.Formatter):
+    """`time=... level=info logger=aggregator.app msg="..."`, always one line."""
+
+    def __init__(self, *, journal: bool = False) -> None:
+        super().__init__()
+        self._journal = journal
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        text = _text(record).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+        line = f'level={record.levelname.lower()} logger={record.name} msg="{text}"'
+        if self._journal:
+            return f"<{PRIORITIES.get(record.levelno, 6)}>{line}"
+        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        return f"time={time.replace('+00:00', 'Z')} {line}"
+
+
+def _text(record: logging.LogRecord) -> str:
+    """Return the message; what venues and clients said can't forge lines or move the cursor."""
+    message = record.getMessage()
+    text = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in message)
+    if record.exc_info:
+        text += "\n" + logging.Formatter().formatException(record.exc_info)
+    return text
+
+
+def set_up(
+    level: str = "info", stream: TextIO | None = None, environ: Mapping[str, str] = os.environ
+) -> None:
+    """Send the log to `stream`, or else to standard error."""
+    target = stream or sys.stderr
+    handler = logging.StreamHandler(target)
+    journal = "JOURNAL_STREAM" in environ
+    handler.setFormatter(Human() if target.isatty() and not journal else Logfmt(journal=journal))
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    # It says what it does to each job at each run; what matters of it, the poller says.
+    logging.getLogger("apscheduler").setLevel(logging.ERROR)

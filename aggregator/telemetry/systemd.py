@@ -1,0 +1,62 @@
+"""
+Tells systemd how the daemon is doing; does nothing where there is no systemd.
+
+Source: sd_notify(3), sd_watchdog_enabled(3).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Mapping
+
+
+class Notifier:
+    """
+    Sends datagrams to the service manager.
+
+    Args:
+        environ: where `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID` are looked up.
+
+    """
+
+    def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
+        address = environ.get("NOTIFY_SOCKET", "")
+        # A leading @ stands for the zero byte of the abstract namespace.
+        self._address = "\0" + address[1:] if address.startswith("@") else address
+        ours = environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+        usec = environ.get("WATCHDOG_USEC", "") if ours else ""
+        self.watchdog_s = int(usec) / 1e6 if usec.isdecimal() and address else 0.0
+        """Without a sign of life for this long the daemon is killed; 0: no watchdog."""
+
+    def send(self, **state: str) -> None:
+        """Send e.g. `READY="1", STATUS="..."`. A manager that can't be reached is no fault."""
+        if not self._address:
+            return
+        text = "\n".join(f"{key}={value}" for key, value in state.items())
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+            sock.settimeout(0)
+            try:
+                sock.sendto(text.encode(), self._address)
+            except OSError:
+                return
+
+
+class Watchdog:
+    """
+    Feeds the watchdog, at most every third of its time, when told that messages move.
+
+    It has no timer: who calls `moved` is the loop that moves the messages.
+    """
+
+    def __init__(self, notifier: Notifier, now: Callable[[], float]) -> None:
+        self._notifier = notifier
+        self._now = now
+        self.interval_s = notifier.watchdog_s / 3
+        self._next = now()
+
+    def moved(self) -> None:
+        """Note that messages move."""
+        if self.interval_s and (now := self._now()) >= self._next:
+            self._next = now + self.interval_s
+            self._notifier.send(WATCHDOG="1")
