@@ -1,0 +1,210 @@
+"""
+The composition root: the one place that knows every part.
+
+Start: hub, sessions, server (from then on clients are served), ingest, ready.
+Stop: no new clients, ingest, the sessions with 1001, HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+import sys
+from collections.abc import Iterator
+
+import uvloop
+
+from . import __version__
+from .config import Config
+from .errors import AggregatorError
+from .gateway.fanout import Fanout
+from .gateway.server import Server
+from .gateway.sessions import Sessions
+from .hub import Hub
+from .ingest.feeds import Ingest
+from .model import Heartbeat, State
+from .telemetry import logs
+from .telemetry.metrics import Metrics
+from .telemetry.systemd import Notifier, Watchdog
+
+log = logging.getLogger(__name__)
+
+EXIT_UNAVAILABLE = 69
+INGEST_STOP_S = 1.5
+SESSIONS_STOP_S = 2.0
+STATUS_S = 5.0
+"""Between two lines of state to systemd."""
+
+
+class ListenError(AggregatorError):
+    """The address can't be listened on."""
+
+
+class Daemon:
+    """
+    All parts, wired.
+
+    Args:
+        config: the effective configuration.
+        notifier: tells systemd.
+
+    """
+
+    def __init__(self, config: Config, notifier: Notifier | None = None) -> None:
+        loop = asyncio.get_running_loop()
+        self.config = config
+        self._notifier = notifier or Notifier()
+        self._watchdog = Watchdog(self._notifier, loop.time)
+        self.hub = Hub()
+        self.sessions = Sessions(self.hub, config.server, loop.time)
+        self.fanout = Fanout(self.hub, config.server.flush_window_s, self._watchdog.moved)
+        self.ingest = Ingest(self.hub, config)
+        metrics = Metrics(self.hub, self.sessions, self.fanout, self.ingest)
+        self.server = Server(
+            self.hub,
+            self.sessions,
+            config.server,
+            channels=lambda: list(self.channels()),
+            unready=lambda: list(self.unready()),
+            metrics=metrics.render,
+        )
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """
+        Serve until `stop` is set.
+
+        Raises:
+            ListenError: the address can't be had.
+
+        """
+        server = self.config.server
+        try:
+            await self.server.start()
+        except OSError as e:
+            where = f"{server.host}:{server.port}"
+            raise ListenError(f"can't listen on {where}: {e.strerror or e}") from e
+        async with asyncio.TaskGroup() as tasks:
+            own = [
+                tasks.create_task(self.sessions.run(), name="sessions"),
+                tasks.create_task(self._heartbeats(), name="heartbeats"),
+                tasks.create_task(self._pulse(), name="pulse"),
+                tasks.create_task(self._status(), name="status"),
+            ]
+            ingest = tasks.create_task(self.ingest.run(), name="ingest")
+            self._announce()
+            await stop.wait()
+            log.info("stopping")
+            self._notifier.send(STOPPING="1")
+            await self._stop(ingest)
+            for task in own:
+                task.cancel()
+        log.info("stopped")
+
+    async def _stop(self, ingest: asyncio.Task[None]) -> None:
+        self.sessions.stopping = True
+        ingest.cancel()
+        await asyncio.wait([ingest], timeout=INGEST_STOP_S)
+        self.fanout.stop()
+        await self.sessions.stop(SESSIONS_STOP_S)
+        await self.server.stop()
+
+    def _announce(self) -> None:
+        host = self.config.server.host
+        shown = f"[{host}]" if ":" in host else host
+        log.info("aggregator %s, configured by %s", __version__, self.config.source)
+        log.info("listening on ws://%s:%d/ws", shown, self.server.port)
+        for warning in self.config.warnings:
+            log.warning("%s", warning)
+        port = "" if self.server.port == 8000 else f" --url ws://127.0.0.1:{self.server.port}/ws"
+        first = next((f.name for f in self.config.feeds if f.name == "bitcoinprice"), None)
+        first = first or next((f.name for f in self.config.feeds), "system")
+        log.info("try: aggregator watch %s%s", first, port)
+        self._notifier.send(READY="1", STATUS="started")
+
+    # Timers.
+
+    async def _heartbeats(self) -> None:
+        while True:
+            await asyncio.sleep(self.config.server.heartbeat_s)
+            self.hub.publish(self.hub.heartbeat, Heartbeat(), self.hub.now_us())
+
+    async def _pulse(self) -> None:
+        """
+        Have a flush done when nothing else is published.
+
+        The watchdog is fed by flushes alone; this only makes sure that there are some.
+        """
+        interval = self._watchdog.interval_s
+        while interval:
+            await asyncio.sleep(interval)
+            self.fanout.wake()
+
+    async def _status(self) -> None:
+        """Say how it goes, when that has changed."""
+        before = ""
+        while True:
+            statuses = self.ingest.statuses.values()
+            ready = sum(status.ready for status in statuses)
+            text = f"{ready} of {len(statuses)} feeds live, {len(self.sessions)} clients"
+            if text != before:
+                self._notifier.send(STATUS=text)
+                before = text
+            await asyncio.sleep(STATUS_S)
+
+    # What operators ask.
+
+    def channels(self) -> Iterator[dict[str, object]]:
+        """Yield what `GET /channels` shows."""
+        now_us = self.hub.now_us()
+        for name, channel in self.hub.channels.items():
+            status = self.ingest.statuses.get(name)
+            slots = channel.snapshot()
+            yield {
+                "channel": name,
+                "exchange": channel.exchange or None,
+                "connector": next((f.connector for f in self.config.feeds if f.name == name), None),
+                "state": status.state if status else None,
+                "since_us": status.since_us if status else None,
+                "reason": status.reason if status else None,
+                "instruments": sorted(
+                    {s.instrument for s in slots} | (channel.instruments or set())
+                )
+                if channel.exchange
+                else [],
+                "seq": channel.seq,
+                "epoch": channel.epoch,
+                "age_s": (now_us - slots[-1].us) / 1e6 if slots else None,
+                "subscribers": self.hub.subscribers(name),
+            }
+
+    def unready(self) -> Iterator[dict[str, object]]:
+        """Yield the feeds that are not live."""
+        for name, status in self.ingest.statuses.items():
+            if not status.ready:
+                state: State = status.state
+                yield {"feed": name, "state": state, "reason": status.reason}
+
+
+def run(config: Config, log_level: str) -> None:
+    """Run the daemon until SIGINT or SIGTERM; exits with 69 where it can't listen."""
+    logs.set_up(log_level)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_until_signalled(config))
+    except ListenError as e:
+        log.critical("%s", e)
+        sys.exit(EXIT_UNAVAILABLE)
+
+
+async def _until_signalled(config: Config) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    daemon = Daemon(config)
+    # What there is now stays: the collector need not look at it again and again.
+    gc.collect()
+    gc.freeze()
+    await daemon.run(stop)

@@ -1,0 +1,241 @@
+"""
+The command line.
+
+Exit codes: 0 done; 2 usage; 69 the daemon can't be reached; 78 the configuration can't be used.
+What a command needs is imported inside of it, so that `--version` and `--help` answer at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from . import __version__
+
+if TYPE_CHECKING:
+    from .config import Config
+
+EXIT_UNAVAILABLE = 69
+EXIT_CONFIG = 78
+DEFAULT_URL = "http://127.0.0.1:8000"
+
+Command = Callable[..., None]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="aggregator")
+def main() -> None:
+    """One WebSocket with honest prices, gathered from many exchanges."""
+
+
+def config_option(command: Command) -> Command:
+    """Add `--config`."""
+    return click.option(
+        "--config",
+        "path",
+        type=click.Path(path_type=Path),
+        help="The TOML file; else config/aggregator.toml, else /etc/aggregator/aggregator.toml.",
+    )(command)
+
+
+def server_options(command: Command) -> Command:
+    """Add what the commands have in common that start the daemon."""
+    options = [
+        click.option("--host", help="Address to listen on, in place of server.host."),
+        click.option("--port", type=click.IntRange(0, 65535), help="Port, in place of server.port."),
+        click.option(
+            "--log-level",
+            type=click.Choice(["debug", "info", "warning", "error"]),
+            default="info",
+            show_default=True,
+            help="How much to log.",
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def url_option(default: str, text: str) -> Callable[[Command], Command]:
+    """Add `--url`."""
+    return click.option(
+        "--url", default=default, show_default=True, envvar="WATCH_URL", help=text
+    )
+
+
+@main.command()
+@config_option
+@server_options
+def run(path: Path | None, host: str | None, port: int | None, log_level: str) -> None:
+    """Run the daemon."""
+    from . import app
+
+    app.run(load(path, server_flags(host, port)), log_level)
+
+
+@main.command()
+@config_option
+@server_options
+@click.option("--seed", default=1, show_default=True, help="Of the made-up prices.")
+def demo(
+    path: Path | None, host: str | None, port: int | None, log_level: str, seed: int
+) -> None:
+    """Run the daemon against simulated venues: no network, no key, made-up prices."""
+    from . import app, demo
+
+    with demo.simulated_venues(seed) as venues:
+        config = load(path, server_flags(host, port))
+        app.run(demo.pointed_at(config, venues), log_level)
+
+
+@main.command("check-config")
+@config_option
+def check_config(path: Path | None) -> None:
+    """Check the configuration; exit with 78 and every fault found if it can't be used."""
+    config = load(path)
+    for warning in config.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    for feed in config.feeds:
+        if feed.problem:
+            click.echo(f"warning: feeds.{feed.name}: {feed.connector}: {feed.problem}", err=True)
+    click.echo(f"{config.source}: good, {len(config.feeds)} feeds")
+
+
+@main.command("print-config")
+@config_option
+def print_config(path: Path | None) -> None:
+    """Print the effective configuration as TOML, with secrets masked."""
+    from . import configdoc
+
+    click.echo(configdoc.render(load(path)), nl=False)
+
+
+@main.command()
+def connectors() -> None:
+    """List the installed connectors, and what is wrong with the broken ones."""
+    from . import registry
+    from .connector import PollConnector
+
+    rows = []
+    for found in registry.everything():
+        if found.cls is None:
+            rows.append([found.name, "-", "broken", found.distribution, found.problem])
+        else:
+            kind = "polled" if issubclass(found.cls, PollConnector) else "streamed"
+            about = (found.cls.__doc__ or "").strip().partition("\n")[0]
+            rows.append([found.name, found.cls.exchange, kind, found.distribution, about])
+    columns(["connector", "exchange", "kind", "distribution", "about"], rows)
+
+
+@main.command()
+@url_option(DEFAULT_URL, "Of the daemon.")
+@click.option("--json", "as_json", is_flag=True, help="Print the daemon's answer as it is.")
+def channels(url: str, *, as_json: bool) -> None:
+    """List a running daemon's channels and how they are doing."""
+    import json
+    import urllib.error
+    import urllib.request
+
+    if not url.startswith(("http://", "https://")):
+        raise click.UsageError("--url begins with http:// or https://")
+    try:
+        with urllib.request.urlopen(url.rstrip("/") + "/channels", timeout=10) as answer:  # noqa: S310
+            text = answer.read().decode()
+        listed = json.loads(text)["channels"]
+    except (OSError, ValueError, KeyError) as e:
+        reason = getattr(e, "reason", None) or e
+        fail(f"can't reach the daemon at {url}: {reason}", EXIT_UNAVAILABLE)
+    if as_json:
+        click.echo(text)
+        return
+    rows = []
+    for channel in listed:
+        age = channel["age_s"]
+        shown = [channel["channel"], channel["state"] or "-", len(channel["instruments"])]
+        shown += ["-" if age is None else f"{age:.1f} s", channel["subscribers"]]
+        rows.append([str(cell) for cell in [*shown, channel["reason"] or ""]])
+    columns(["channel", "state", "instruments", "age", "subscribers", "reason"], rows)
+
+
+@main.command()
+@click.argument("channels", nargs=-1, required=True)
+@url_option("ws://127.0.0.1:8000/ws", "Of the daemon's WebSocket.")
+@click.option("--json", "as_json", is_flag=True, help="One message a line, even on a terminal.")
+def watch(channels: tuple[str, ...], url: str, *, as_json: bool) -> None:
+    """
+    Watch CHANNELS: a live table on a terminal, one JSON message a line when piped.
+
+    \b
+    aggregator watch bitcoinprice ethprice
+    aggregator watch coingecko_top:BTC/USD system
+    aggregator watch "*:BTC/USDT" --json | head
+    """  # noqa: D301 - \b is click's mark for a block that is not to be filled
+    import asyncio
+
+    from .watch import WatchError
+    from .watch import watch as run_watch
+
+    as_json = as_json or not sys.stdout.isatty()
+    try:
+        asyncio.run(run_watch(url, list(channels), as_json=as_json, out=sys.stdout))
+    except WatchError as e:
+        fail(str(e), e.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        # Whom it was piped to has seen enough; nothing may be flushed into the pipe at exit.
+        with contextlib.suppress(OSError):
+            sys.stdout.close()
+
+
+@main.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=9000, show_default=True, help="Port; 0 takes a free one.")
+@click.option("--seed", default=1, show_default=True, help="Of the made-up prices.")
+@click.option("--ticks-per-s", default=5.0, show_default=True, help="Per instrument.")
+@click.option("--extra-instruments", default=0, show_default=True, help="More on Binance.")
+@click.option("--cache-s", default=5, show_default=True, help="max-age of CoinGecko's answers.")
+@click.option("--for-parent", is_flag=True, hidden=True)
+def simulator(host: str, port: int, *, for_parent: bool, **options: Any) -> None:
+    """Run the simulated venues alone: Binance, CoinGecko and OKX, with faults on demand."""
+    from . import demo
+    from .simulator import Options
+
+    demo.run_simulator(host, port, Options(**options), for_parent=for_parent)
+
+
+def load(path: Path | None, overrides: dict[str, Any] | None = None) -> Config:
+    """Return the configuration; where it can't be used, say why and exit with 78."""
+    from . import config
+    from .errors import ConfigError
+
+    try:
+        return config.load(path, overrides)
+    except ConfigError as e:
+        fail(str(e), EXIT_CONFIG)
+
+
+def server_flags(host: str | None, port: int | None) -> dict[str, Any]:
+    """Return the flags that stand for options of `[server]`, nested as in the file."""
+    given = {"host": host, "port": port}
+    server = {name: value for name, value in given.items() if value is not None}
+    return {"server": server} if server else {}
+
+
+def columns(titles: list[str], rows: list[list[str]]) -> None:
+    """Print rows as aligned columns."""
+    widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
+    for row in [titles, *rows]:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        click.echo("  ".join(cells).rstrip())
+
+
+def fail(message: str, exit_code: int) -> NoReturn:
+    """Say what is wrong on standard error, and exit."""
+    click.echo(message, err=True)
+    sys.exit(exit_code)

@@ -1,0 +1,145 @@
+"""`aggregator watch`: a client in the terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+import aiohttp
+import click
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+EXIT_UNAVAILABLE = 69
+EXIT_USAGE = 2
+REDRAWS_PER_S = 4
+CONNECT_TIMEOUT_S = 10.0
+LONGEST_WAIT_S = 15.0
+
+
+class WatchError(Exception):
+    """Watching can't go on; `exit_code` is the command's."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+@dataclass(slots=True)
+class Frame:
+    """One message of the daemon: its text as it came, and decoded."""
+
+    text: str
+    message: dict[str, Any]
+
+
+async def watch(url: str, channels: list[str], *, as_json: bool, out: TextIO) -> None:
+    """
+    Print what is published on these channels, until cancelled.
+
+    Args:
+        url: of the daemon's WebSocket.
+        channels: as in a `subscribe`.
+        as_json: one message a line; else a table that is kept up to date.
+        out: where to.
+
+    Raises:
+        WatchError: the daemon can't be reached at the start, or refuses every channel.
+
+    """
+    if as_json:
+        async for frame in frames(url, channels):
+            # A JSON text has line ends only between its tokens, where a space does as well.
+            out.write(frame.text.replace("\r", " ").replace("\n", " ") + "\n")
+            out.flush()
+        return
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    console = Console(file=out)
+
+    def draw() -> Table:
+        return table(rows, console.height)
+
+    with Live(get_renderable=draw, console=console, refresh_per_second=REDRAWS_PER_S):
+        async for frame in frames(url, channels):
+            take(rows, frame.message)
+
+
+async def frames(url: str, channels: list[str]) -> AsyncIterator[Frame]:
+    """Yield the messages of these channels; connect again, with growing waits, when cut off."""
+    wait = 0.0
+    connected_before = False
+    async with aiohttp.ClientSession() as session:
+        while True:
+            try:
+                async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                    ws = await session.ws_connect(url, max_msg_size=0, heartbeat=45)
+            except (aiohttp.ClientError, TimeoutError, OSError) as e:
+                if not connected_before:
+                    reason = str(e) or type(e).__name__
+                    raise WatchError(f"can't reach {url}: {reason}", EXIT_UNAVAILABLE) from e
+            else:
+                connected_before = True
+                async with ws:
+                    async for frame in _conversation(ws, channels):
+                        wait = 0.0
+                        yield frame
+            wait = min(LONGEST_WAIT_S, 2 * wait + 1)
+            click.echo(f"connection lost ({url}); trying again", err=True)
+            await asyncio.sleep(random.uniform(0.2, wait))  # noqa: S311 - spreads the clients
+
+
+async def _conversation(
+    ws: aiohttp.ClientWebSocketResponse, channels: list[str]
+) -> AsyncIterator[Frame]:
+    await ws.send_json({"type": "subscribe", "channels": channels, "id": 1})
+    refused: set[str] = set()
+    async for received in ws:
+        if received.type is not aiohttp.WSMsgType.TEXT:
+            break
+        # Numbers stay text: the table shows every digit that the venue sent.
+        message = json.loads(received.data, parse_float=str)
+        if message.get("type") == "error":
+            click.echo(f"{message.get('channel', message['code'])}: {message['message']}", err=True)
+            refused.add(message.get("channel", ""))
+            if "" in refused or refused >= set(channels):
+                raise WatchError("nothing left to watch", EXIT_USAGE)
+        elif message.get("type") != "subscribed":
+            yield Frame(received.data, message)
+
+
+def take(rows: dict[tuple[str, str], dict[str, Any]], message: dict[str, Any]) -> None:
+    """Keep a message in its row: the newest per channel and instrument."""
+    data = message.get("data")
+    if message.get("type") == "system_status" and isinstance(data, dict):
+        key = (message["channel"], f"{data['feed']} {data['instrument'] or ''}".strip())
+    else:
+        key = (message.get("channel", ""), message.get("instrument") or message.get("type", ""))
+    rows[key] = message
+
+
+def table(rows: dict[tuple[str, str], dict[str, Any]], height: int) -> Table:
+    """Return the rows as a table no higher than the terminal."""
+    grid = Table(expand=True)
+    for title in ("channel", "instrument", "price", "bid", "ask", "24 h %", "time", "seq"):
+        right = title not in {"channel", "instrument", "time"}
+        grid.add_column(title, justify="right" if right else "left", no_wrap=True)
+    room = max(1, height - 6)
+    for (channel, instrument), message in list(rows.items())[:room]:
+        data = message.get("data")
+        status = data if isinstance(data, dict) and message["type"] == "system_status" else {}
+        text = status.get("state") or message.get("message")
+        cells = [text or message.get("price"), message.get("bid"), message.get("ask")]
+        cells += [message.get("change_24h_pct"), message.get("timestamp", "")[11:23]]
+        grid.add_row(channel, instrument, *map(_cell, cells), _cell(message.get("seq")))
+    if len(rows) > room:
+        grid.caption = f"{len(rows) - room} more rows; --json prints everything"
+    return grid
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else str(value)
