@@ -176,7 +176,7 @@ class Daemon:
                 "seq": channel.seq,
                 "epoch": channel.epoch,
                 "age_s": (now_us - slots[-1].us) / 1e6 if slots else None,
-                "subscribers": self.hub.subscribers(name),
+                "subscribers": self.hub.subscribers(channel),
             }
 
     def unready(self) -> Iterator[dict[str, object]]:

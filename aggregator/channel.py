@@ -11,6 +11,10 @@ from . import wire
 class Listener(Protocol):
     """Who takes messages as they are published: an audience, or one session's outbox."""
 
+    @property
+    def size(self) -> int:
+        """How many sessions it stands for."""
+
     def offer(self, frame: bytes, slot: Slot | None) -> None:
         """Take a frame without waiting; `slot` is `None` where no newer frame replaces it."""
 

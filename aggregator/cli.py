@@ -47,7 +47,9 @@ def server_options(command: Command) -> Command:
     """Add what the commands have in common that start the daemon."""
     options = [
         click.option("--host", help="Address to listen on, in place of server.host."),
-        click.option("--port", type=click.IntRange(0, 65535), help="Port, in place of server.port."),
+        click.option(
+            "--port", type=click.IntRange(0, 65535), help="Port, in place of server.port."
+        ),
         click.option(
             "--log-level",
             type=click.Choice(["debug", "info", "warning", "error"]),
@@ -63,9 +65,7 @@ def server_options(command: Command) -> Command:
 
 def url_option(default: str, text: str) -> Callable[[Command], Command]:
     """Add `--url`."""
-    return click.option(
-        "--url", default=default, show_default=True, envvar="WATCH_URL", help=text
-    )
+    return click.option("--url", default=default, show_default=True, envvar="WATCH_URL", help=text)
 
 
 @main.command()
@@ -82,9 +82,7 @@ def run(path: Path | None, host: str | None, port: int | None, log_level: str) -
 @config_option
 @server_options
 @click.option("--seed", default=1, show_default=True, help="Of the made-up prices.")
-def demo(
-    path: Path | None, host: str | None, port: int | None, log_level: str, seed: int
-) -> None:
+def demo(path: Path | None, host: str | None, port: int | None, log_level: str, seed: int) -> None:
     """Run the daemon against simulated venues: no network, no key, made-up prices."""
     from . import app, demo
 

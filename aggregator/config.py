@@ -232,7 +232,7 @@ def _credentials_directory(env: Mapping[str, str]) -> dict[str, Any]:
         files = {p.name: p.read_text("utf-8").strip() for p in Path(directory).iterdir()}
     except (OSError, UnicodeDecodeError) as e:
         raise ConfigError(f"credentials directory: can't be read: {type(e).__name__}") from e
-    return {"credentials": files}
+    return {"credentials": {name: text for name, text in files.items() if text}}
 
 
 def _feeds(

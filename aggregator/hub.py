@@ -48,6 +48,11 @@ class Audience:
         self.sessions: dict[Session, None] = {}
         self.batch: list[bytes] = []
 
+    @property
+    def size(self) -> int:
+        """How many sessions it is."""
+        return len(self.sessions)
+
     def offer(self, frame: bytes, slot: Slot | None) -> None:
         """Add a frame to the batch."""
         del slot
@@ -205,6 +210,12 @@ class Hub:
         if channel is None or (colon and not (channel.exchange and channel.has(instrument))):
             return []
         return [channel]
+
+    def subscribers(self, channel: Channel) -> int:
+        """Return how many sessions want a channel, or an instrument of it."""
+        slots = channel.slots.values()
+        groups = (channel.listeners, *(s.listeners for s in slots), *(s.anywhere for s in slots))
+        return sum(listener.size for listener in set[Listener]().union(*groups))
 
     def snapshot(self, wants: Iterable[str]) -> list[Slot]:
         """Return the slots with the last values of these subscriptions, each once."""

@@ -1,0 +1,62 @@
+# Each target makes what it needs first: the virtual environment, with the versions of constraints.txt.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# By the environment, so that it also holds for what builds the package.
+export PIP_CONSTRAINT := constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: run demo test lint format bench clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo    run the daemon against simulated venues: no network, no key"
+	@echo "make run     run the daemon against Binance, CoinGecko and OKX"
+	@echo "make test    run every test, offline"
+	@echo "make lint    ruff, mypy"
+	@echo "make bench   run every benchmark; peers go into .venv-bench"
+	@echo "make clean   remove the virtual environments and caches"
+
+run: $(VENV)/.run
+	@exec $(BIN)/aggregator run $(ARGS)
+
+demo: $(VENV)/.run
+	@exec $(BIN)/aggregator demo $(ARGS)
+
+test: $(VENV)/.dev
+	@$(BIN)/python -m pytest --cov $(ARGS)
+
+lint: $(VENV)/.dev
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+
+format: $(VENV)/.dev
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+
+bench: .venv-bench/.done
+	@set -e; for each in benchmarks/[a-z]*.py; do .venv-bench/bin/python $$each; done
+
+clean:
+	rm -rf $(VENV) .venv-bench .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
+	@echo "making $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "On Debian: apt install python3-venv" >&2; exit 1; }
+
+$(VENV)/.run: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing ..."
+	@$(BIN)/pip install -q -e .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing with what the tests need ..."
+	@$(BIN)/pip install -q -e '.[dev]'
+	@touch $@ $(VENV)/.run
+
+.venv-bench/.done: pyproject.toml constraints.txt
+	@$(PYTHON) -m venv .venv-bench
+	@.venv-bench/bin/pip install -q -e '.[dev,bench]'
+	@touch $@

@@ -1,0 +1,165 @@
+"""
+`GET /metrics`: what every part has counted, read when it is asked for.
+
+The parts count in plain numbers of their own; on the way of a message there is no metrics library.
+No label names a client. Names: https://prometheus.io/docs/practices/naming/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Metric, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+
+from aggregator import __version__
+from aggregator.gateway.fanout import Fanout
+from aggregator.gateway.sessions import Sessions
+from aggregator.hub import Hub
+from aggregator.ingest.feeds import Ingest
+from aggregator.model import State
+
+Values = Mapping[tuple[str, ...], float]
+
+
+class Metrics(Collector):
+    """
+    Collects from all parts.
+
+    Args:
+        hub: channels and deliveries.
+        sessions: the clients.
+        fanout: the flushes.
+        ingest: the feeds.
+
+    """
+
+    def __init__(self, hub: Hub, sessions: Sessions, fanout: Fanout, ingest: Ingest) -> None:
+        self._hub = hub
+        self._sessions = sessions
+        self._fanout = fanout
+        self._ingest = ingest
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
+        GCCollector(registry=self._registry)
+
+    def render(self) -> bytes:
+        """Return the page in Prometheus' text format 0.0.4."""
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every metric family."""
+        yield _gauge("build_info", "The version that runs.", {(__version__,): 1.0}, "version")
+        yield from self._of_channels()
+        yield from self._of_feeds()
+        yield from self._of_sessions()
+
+    def _of_channels(self) -> Iterator[Metric]:
+        channels = self._hub.channels
+        yield _counter(
+            "messages",
+            "Messages published, by channel.",
+            {(name,): c.seq for name, c in channels.items()},
+            "channel",
+        )
+        yield _counter(
+            "unpriced",
+            "Price updates left out because the venue gave no price.",
+            {(name,): c.unpriced for name, c in channels.items() if c.exchange},
+            "channel",
+        )
+
+    def _of_feeds(self) -> Iterator[Metric]:
+        statuses = self._ingest.statuses
+        counts: tuple[tuple[str, str, Callable[[Any], float]], ...] = (
+            ("feed_received", "Frames or answers from the venue.", lambda c: c.received),
+            ("feed_events", "Messages made of them.", lambda c: c.events),
+            ("feed_polls", "Polls begun.", lambda c: c.polls),
+            ("feed_reconnects", "Connections begun again.", lambda c: c.reconnects),
+        )
+        for name, text, read in counts:
+            values: Values = {(feed,): read(s.counters) for feed, s in statuses.items()}
+            yield _counter(name, text, values, "feed")
+        apart: tuple[tuple[str, str, str, Callable[[Any], Mapping[str, int]]], ...] = (
+            ("feed_errors", "What went wrong, by kind.", "kind", lambda c: c.errors),
+            ("feed_skipped_polls", "Polls left out, by reason.", "reason", lambda c: c.skipped),
+            ("feed_unhandled", "What the connector has no use for.", "name", lambda c: c.unhandled),
+        )
+        for name, text, label, table in apart:
+            kinds: Values = {
+                (feed, key): value
+                for feed, s in statuses.items()
+                for key, value in table(s.counters).items()
+            }
+            yield _counter(name, text, kinds, "feed", label)
+        states: Values = {
+            (feed, state.value): float(s.state is state)
+            for feed, s in statuses.items()
+            for state in State
+        }
+        yield _gauge("feed_state", "1 for the state that the feed is in.", states, "feed", "state")
+        now_us = self._hub.now_us()
+        ages: Values = {
+            (name,): (now_us - max(slot.us for slot in slots)) / 1e6
+            for name, channel in self._hub.channels.items()
+            if channel.exchange and (slots := channel.snapshot())
+        }
+        yield _gauge("feed_age_seconds", "Since the last message of the feed.", ages, "feed")
+
+    def _of_sessions(self) -> Iterator[Metric]:
+        sessions, counters = self._sessions, self._sessions.counters
+        gauges = (
+            ("sessions", "Clients connected.", len(sessions)),
+            ("sessions_lagging", "Clients that are behind.", len(sessions.lagging)),
+            ("audiences", "Different sets of subscriptions.", len(self._hub.audiences)),
+        )
+        for name, text, value in gauges:
+            yield _gauge(name, text, {(): float(value)})
+        counts = (
+            ("connections_accepted", "Connections accepted.", counters.accepted),
+            (
+                "protocol_errors",
+                "Connections closed for breaking RFC 6455.",
+                counters.protocol_errors,
+            ),
+            ("read_pauses", "Times that a client was made to wait.", counters.read_pauses),
+            (
+                "writes_after_close",
+                "Writes to a client that had gone.",
+                counters.writes_after_close,
+            ),
+            ("messages_conflated", "Messages replaced by a newer one.", counters.folded),
+            ("test_broadcasts", "Messages sent by POST /ws/test.", counters.broadcasts),
+            ("deliveries", "Messages handed to clients.", self._hub.deliveries),
+            ("flushes", "Fan-outs.", self._fanout.flushes),
+            ("flush_seconds", "Time spent in fan-outs.", self._fanout.seconds),
+        )
+        for name, text, count in counts:
+            yield _counter(name, text, {(): count})
+        tables: tuple[tuple[str, str, str, Mapping[Any, int]], ...] = (
+            ("connections_rejected", "Refused at the handshake.", "reason", counters.rejected),
+            ("connections_closed", "Closed by the daemon, by code.", "code", counters.closed),
+            ("commands", "Commands of clients.", "type", counters.commands),
+            ("refusals", "Commands refused, by code.", "code", counters.refused),
+        )
+        for name, text, label, table in tables:
+            yield _counter(name, text, {(str(k),): v for k, v in table.items()}, label)
+
+
+def _counter(name: str, text: str, values: Values, *labels: str) -> Metric:
+    family = CounterMetricFamily(f"aggregator_{name}", text, labels=labels)
+    for key, value in values.items():
+        family.add_metric(key, value)
+    return family
+
+
+def _gauge(name: str, text: str, values: Values, *labels: str) -> Metric:
+    family = GaugeMetricFamily(f"aggregator_{name}", text, labels=labels)
+    for key, value in values.items():
+        family.add_metric(key, value)
+    return family
