@@ -1,0 +1,267 @@
+"""Binance's market-data REST interface with its real weights, limits and refusals."""
+
+import re
+import time
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from aggregator.simulator import binance_shapes as shapes
+from aggregator.simulator.depth import Books
+from aggregator.simulator.limits import Verdict, WeightMeter
+from aggregator.simulator.market import Instrument, Market
+
+# Upper case, but any alphabet: the venue has symbols outside ASCII.
+_SYMBOL = r"(?:[^\Wa-z]|[-.]){1,50}"
+_ONE = re.compile(_SYMBOL)
+# No space after the comma: the venue refuses that too.
+_MANY = re.compile(rf'\[("{_SYMBOL}"(,"{_SYMBOL}")*)?\]')
+_MAX_METERS = 64
+_MAX_DEPTH = 5000
+
+
+class Refusal(Exception):  # noqa: N818 -- an answer, not a fault of ours
+    """HTTP 400 with Binance's code and message."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+def _illegal(name: str, legal: str) -> Refusal:
+    return Refusal(
+        -1100, f"Illegal characters found in parameter '{name}'; legal range is '{legal}'."
+    )
+
+
+def _json(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    return web.Response(
+        body=orjson.dumps(body),
+        status=status,
+        headers=headers,
+        content_type="application/json",
+        charset="UTF-8",
+    )
+
+
+def _day_weight(chosen: list[Instrument] | None) -> int:
+    if chosen is None or len(chosen) > 100:
+        return 80
+    return 2 if len(chosen) <= 20 else 40
+
+
+def _depth_weight(limit: int) -> int:
+    return 5 if limit <= 100 else 25 if limit <= 500 else 50 if limit <= 1000 else 250
+
+
+class BinanceRest:
+    """The routes below `/binance/api/v3`."""
+
+    def __init__(
+        self,
+        market: Market,
+        books: Books,
+        *,
+        weight_limit: int,
+        ban_after: int,
+        ban_s: float,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._market = market
+        self._books = books
+        self._weight_limit = weight_limit
+        self._ban_after = ban_after
+        self._ban_s = ban_s
+        self._wall = wall
+        self._meters: dict[str, WeightMeter] = {}
+
+    def routes(self, prefix: str) -> list[web.RouteDef]:
+        """Return the routes, for the application."""
+        return [
+            web.get(f"{prefix}/ping", self._route(self._ping, ())),
+            web.get(f"{prefix}/time", self._route(self._time, ())),
+            web.get(
+                f"{prefix}/exchangeInfo",
+                self._route(
+                    self._info,
+                    ("symbol", "symbols", "permissions", "showPermissionSets", "symbolStatus"),
+                ),
+            ),
+            web.get(
+                f"{prefix}/ticker/price",
+                self._route(self._price, ("symbol", "symbols", "symbolStatus")),
+            ),
+            web.get(
+                f"{prefix}/ticker/24hr",
+                self._route(self._day, ("symbol", "symbols", "type", "symbolStatus")),
+            ),
+            web.get(
+                f"{prefix}/ticker/bookTicker",
+                self._route(self._book_ticker, ("symbol", "symbols", "symbolStatus")),
+            ),
+            web.get(
+                f"{prefix}/depth", self._route(self._depth, ("symbol", "limit", "symbolStatus"))
+            ),
+        ]
+
+    def _route(
+        self, answer: Callable[[web.Request], tuple[int, Callable[[], Any]]], known: tuple[str, ...]
+    ) -> Callable[[web.Request], Any]:
+        async def handler(request: web.Request) -> web.Response:
+            try:
+                sent = len(request.query)
+                read = sum(name in known for name in request.query)
+                if read < sent:
+                    raise Refusal(
+                        -1104,
+                        f"Not all sent parameters were read; read '{read}' parameter(s) "
+                        f"but was sent '{sent}'.",
+                    )
+                weight, build = answer(request)
+            except Refusal as refusal:
+                # A refused request costs too; what exactly is not documented, so the least.
+                refused, headers = self._admit(request, 1)
+                body = {"code": refusal.code, "msg": refusal.message}
+                return refused or _json(body, 400, headers)
+            refused, headers = self._admit(request, weight)
+            return refused or _json(build(), headers=headers)
+
+        return handler
+
+    def _admit(
+        self, request: web.Request, weight: int
+    ) -> tuple[web.Response | None, dict[str, str]]:
+        address = request.remote or ""
+        meter = self._meters.get(address)
+        if meter is None:
+            if len(self._meters) >= _MAX_METERS:
+                self._meters.clear()
+            meter = self._meters[address] = WeightMeter(
+                self._weight_limit, ban_after=self._ban_after, ban_s=self._ban_s, wall=self._wall
+            )
+        verdict = meter.charge(weight)
+        used = str(verdict.used)
+        headers = {"X-MBX-USED-WEIGHT": used, "X-MBX-USED-WEIGHT-1M": used}
+        if verdict.status == 200:
+            return None, headers
+        headers["Retry-After"] = str(verdict.retry_after_s)
+        return _json(self._over(verdict), verdict.status, headers), headers
+
+    def _over(self, verdict: Verdict) -> dict[str, Any]:
+        if verdict.status == 418:
+            start = f"Way too much request weight used; IP banned until {verdict.banned_until_ms}. "
+            advice = "Please use WebSocket Streams for live updates to avoid bans."
+        else:
+            start = (
+                f"Too much request weight used; current limit is {self._weight_limit} "
+                "request weight per 1 MINUTE. "
+            )
+            advice = "Please use WebSocket Streams for live updates to avoid polling the API."
+        return {"code": -1003, "msg": start + advice}
+
+    def _ping(self, _request: web.Request) -> tuple[int, Callable[[], Any]]:
+        return 1, dict
+
+    def _time(self, request: web.Request) -> tuple[int, Callable[[], Any]]:
+        return 1, lambda: {"serverTime": shapes.now_ms() * _scale(request)}
+
+    def _info(self, request: web.Request) -> tuple[int, Callable[[], Any]]:
+        chosen = self._chosen(request)
+        shown = request.query.get("showPermissionSets", "true")
+        if shown not in ("true", "false"):
+            raise _illegal("showPermissionSets", "true|false")
+        weight = {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1}
+        return 20, lambda: {
+            "timezone": "UTC",
+            "serverTime": shapes.now_ms() * _scale(request),
+            "rateLimits": [weight | {"limit": self._weight_limit}, *shapes.RATE_LIMITS],
+            "exchangeFilters": [],
+            "symbols": [
+                shapes.symbol_info(one, permission_sets=shown == "true")
+                for one in (self._market if chosen is None else chosen)
+            ],
+        }
+
+    def _price(self, request: web.Request) -> tuple[int, Callable[[], Any]]:
+        chosen = self._chosen(request)
+        return _light(request), lambda: self._rows(request, chosen, shapes.price)
+
+    def _book_ticker(self, request: web.Request) -> tuple[int, Callable[[], Any]]:
+        chosen = self._chosen(request)
+        return _light(request), lambda: self._rows(request, chosen, shapes.book_ticker)
+
+    def _day(self, request: web.Request) -> tuple[int, Callable[[], Any]]:
+        chosen = self._chosen(request)
+        kind = request.query.get("type", "FULL")
+        if kind not in ("FULL", "MINI"):
+            raise Refusal(-1130, "Data sent for parameter 'type' is not valid.")
+        now, scale = shapes.now_ms(), _scale(request)
+
+        def row(one: Instrument) -> dict[str, Any]:
+            return shapes.day(one, full=kind == "FULL", closed_ms=now, scale=scale)
+
+        return _day_weight(chosen), lambda: self._rows(request, chosen, row)
+
+    def _depth(self, request: web.Request) -> tuple[int, Callable[[], Any]]:
+        text = request.query.get("limit", "100")
+        if not (text.isascii() and text.isdigit() and len(text) <= 20):
+            raise _illegal("limit", "^[0-9]{1,20}$")
+        limit = min(int(text), _MAX_DEPTH)
+        if limit == 0:
+            raise Refusal(-1130, "Data sent for parameter 'limit' is not valid.")
+        chosen = self._chosen(request)
+        if not chosen:
+            raise Refusal(
+                -1102, "Mandatory parameter 'symbol' was not sent, was empty/null, or malformed."
+            )
+        return _depth_weight(limit), lambda: shapes.depth(self._books.of(chosen[0]), limit)
+
+    def _rows(
+        self,
+        request: web.Request,
+        chosen: list[Instrument] | None,
+        row: Callable[[Instrument], dict[str, Any]],
+    ) -> Any:
+        rows = [row(one) for one in (self._market if chosen is None else chosen)]
+        return rows[0] if "symbol" in request.query else rows
+
+    def _chosen(self, request: web.Request) -> list[Instrument] | None:
+        """Return the instruments asked for by `symbol` or `symbols`; None = all."""
+        query = request.query
+        if "symbol" in query and "symbols" in query:
+            raise Refusal(-1128, "Combination of optional parameters invalid.")
+        if "symbol" in query:
+            if not query["symbol"]:
+                raise Refusal(-1105, "Parameter 'symbol' was empty.")
+            if not _ONE.fullmatch(query["symbol"]):
+                raise _illegal("symbol", r"^[\w\-._&&[^a-z]]{1,50}$")
+            names = [query["symbol"]]
+        elif "symbols" in query:
+            if not _MANY.fullmatch(query["symbols"]):
+                raise _illegal(
+                    "symbols",
+                    r'^\[("[\w\-._&&[^a-z]]{1,50}"(,"[\w\-._&&[^a-z]]{1,50}"){0,}){0,1}\]$',
+                )
+            names = orjson.loads(query["symbols"])
+        else:
+            return None
+        if not names:
+            raise Refusal(-1105, "Parameter 'symbols' was empty.")
+        if len(set(names)) < len(names):
+            raise Refusal(-1151, "Symbol is present multiple times in the list.")
+        found = [self._market.by_symbol.get(name) for name in names]
+        if None in found:
+            raise Refusal(-1121, "Invalid symbol.")
+        return [one for one in found if one is not None]
+
+
+def _light(request: web.Request) -> int:
+    return 2 if "symbol" in request.query else 4
+
+
+def _scale(request: web.Request) -> int:
+    unit = request.headers.get("X-MBX-TIME-UNIT", "").upper()
+    return 1000 if unit == "MICROSECOND" else 1
