@@ -54,6 +54,8 @@ class Delivery:
         """Join the audience of those who want nothing yet."""
         self._transport = transport
         self._audience = self._all.hub.join(self, self._wants)
+        if self._paused:
+            self._switch(self._wants)
 
     def write(self, data: bytes) -> None:
         """Pass whole frames to the client; a `hub.Session`."""

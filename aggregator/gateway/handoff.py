@@ -16,8 +16,9 @@ import base64
 import binascii
 import hashlib
 import socket
+from typing import cast
 
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion11, hdrs, web
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 SEND_BUFFER_BYTES = 131_072
@@ -53,8 +54,8 @@ def accept_key(request: web.BaseRequest) -> str:
             text="this is a WebSocket; connect with ws:// or wss://\n",
             headers={hdrs.UPGRADE: "websocket", hdrs.CONNECTION: "Upgrade"},
         )
-    tokens = {t.strip().lower() for t in headers.get(hdrs.CONNECTION, "").split(",")}
-    if "upgrade" not in tokens:
+    tokens = ",".join(headers.getall(hdrs.CONNECTION, ())).lower().split(",")
+    if "upgrade" not in (token.strip() for token in tokens):
         raise web.HTTPBadRequest(text="Connection must contain Upgrade\n")
     if headers.get(hdrs.SEC_WEBSOCKET_VERSION) != "13":
         raise web.HTTPUpgradeRequired(
@@ -67,6 +68,9 @@ def accept_key(request: web.BaseRequest) -> str:
         good = False
     if not good:
         raise web.HTTPBadRequest(text="Sec-WebSocket-Key must be 16 bytes in base64\n")
+    # aiohttp's parser has stopped only behind a request without a body, or with a whole one.
+    if request.version < HttpVersion11 or not request.protocol._upgraded:  # noqa: SLF001
+        raise web.HTTPBadRequest(text="the handshake must be HTTP/1.1, without a body\n")
     digest = hashlib.sha1(key.encode() + _GUID, usedforsecurity=False).digest()
     return base64.b64encode(digest).decode()
 
@@ -85,10 +89,10 @@ def take_over(
 
     """
     handler = request.protocol
-    transport = handler.transport
+    # uvloop's transports are no subclass of asyncio's, but do the same.
+    transport = cast("asyncio.Transport | None", handler.transport)
     if transport is None or transport.is_closing():
         raise ConnectionResetError
-    assert isinstance(transport, asyncio.Transport)  # noqa: S101 - the server's transports are
     early: bytes = handler._message_tail  # noqa: SLF001
     handler._message_tail = b""  # noqa: SLF001
     transport.write(
@@ -96,6 +100,11 @@ def take_over(
         b"Sec-WebSocket-Accept: " + accept.encode() + b"\r\n\r\n"
     )
     transport.set_protocol(protocol)
+    # What the transport has told aiohttp, it does not tell again: earlier answers are unread, or
+    # aiohttp has stopped reading, since much came right behind the handshake.
+    if handler.writing_paused:
+        protocol.pause_writing()
+    transport.resume_reading()
     transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)
     sock = transport.get_extra_info("socket")
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)

@@ -28,6 +28,11 @@ class Outbox:
     def __len__(self) -> int:
         return len(self._entries)
 
+    @property
+    def size(self) -> int:
+        """How many sessions it stands for."""
+        return 1
+
     def offer(self, frame: bytes, slot: Slot | None) -> None:
         """Take a frame without waiting."""
         if slot is None:

@@ -88,10 +88,10 @@ class Server:
 
         """
         app = web.Application(
-            middlewares=[_errors_as_json], client_max_size=self._config.max_frame_bytes
+            middlewares=[self._errors_as_json], client_max_size=self._config.max_frame_bytes
         )
-        app.router.add_get("/ws", self._long_form)
-        app.router.add_get("/ws/ticker", self._short_form)
+        app.router.add_get("/ws", self._long_form, allow_head=False)
+        app.router.add_get("/ws/ticker", self._short_form, allow_head=False)
         app.router.add_post("/ws/test", self._test)
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
@@ -126,21 +126,37 @@ class Server:
 
     def _connect(self, request: web.Request, *, short: bool) -> web.StreamResponse:
         self._check_origin(request)
-        accept = handoff.accept_key(request)
+        try:
+            accept = handoff.accept_key(request)
+        except web.HTTPException:
+            self._sessions.counters.rejected["handshake"] += 1
+            raise
         address = request.remote or ""
         if refusal := self._sessions.refusal(address):
             status, text = refusal
             return _error(status, "too_many_connections", text)
         session = self._sessions.create(address, short=short)
-        transport, early = handoff.take_over(request, session, accept)
+        try:
+            transport, early = handoff.take_over(request, session, accept)
+        except ConnectionResetError:
+            return handoff.HandedOver()  # the client has gone: nobody is left to answer
         self._sessions.add(session, transport, early)
         return handoff.HandedOver()
 
     def _check_origin(self, request: web.Request) -> None:
         origin = request.headers.get(hdrs.ORIGIN)
-        if not origin_allowed(origin, request.host, self._config.allowed_origins):
+        # Not `request.host`: without the header it asks a name server, and all would wait.
+        host = request.headers.get(hdrs.HOST, "")
+        if not origin_allowed(origin, host, self._config.allowed_origins):
             self._sessions.counters.rejected["origin"] += 1
             raise web.HTTPForbidden(text="this origin is not allowed to connect")
+
+    @web.middleware
+    async def _errors_as_json(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        response = await _as_json(request, handler)
+        if response.status >= 400:
+            self._sessions.counters.http_errors[response.status] += 1
+        return response
 
     # Operators.
 
@@ -246,8 +262,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-@web.middleware
-async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def _as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Give every error the shape that docs/protocol.md names."""
     try:
         return await handler(request)
@@ -260,6 +275,8 @@ async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamR
         return _error(e.status, code, (e.text or e.reason).strip(), headers)
     except TimeoutError:
         return _error(408, "timeout", "the body did not arrive in time")
+    except (web.RequestPayloadError, ConnectionError):
+        return _error(400, "bad_request", "the body is incomplete, or not encoded as announced")
 
 
 _CODES = {

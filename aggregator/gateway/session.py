@@ -80,7 +80,8 @@ class Session(Delivery, asyncio.BufferedProtocol):
 
     def ping(self) -> None:
         """Send a ping; `Heartbeats` watches for the pong."""
-        self.write(wire.frame(b"", PING))
+        if not self._closing:  # nothing may follow a close
+            self.write(wire.frame(b"", PING))
 
     # Frames in.
 

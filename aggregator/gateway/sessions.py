@@ -32,6 +32,7 @@ class Counters:
     closed: Counter[int] = field(default_factory=Counter)
     commands: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
+    http_errors: Counter[int] = field(default_factory=Counter)
     protocol_errors: int = 0
     read_pauses: int = 0
     writes_after_close: int = 0
@@ -131,7 +132,7 @@ class Sessions:
             if held <= config.max_buffered_bytes:
                 session.over_since = None
                 continue
-            since = session.over_since = session.over_since or now
+            since = session.over_since = now if session.over_since is None else session.over_since
             if now - since >= config.slow_after_s or held > 2 * config.max_buffered_bytes:
                 log.info("closed a slow client: %d bytes waited for it", held)
                 session.close(Close.SLOW_CONSUMER, "slow consumer")
