@@ -1,0 +1,237 @@
+"""
+Binance: spot prices, order books and 24 h tickers over REST.
+
+https://developers.binance.com/docs/binance-spot-api-docs/rest-api/market-data-endpoints
+
+All numbers are strings. One symbol that the venue does not know makes it refuse the whole request
+with HTTP 400 and code -1121, without a name: the names come from `exchangeInfo`, which is asked
+for with `instruments = "all"`, and after such a refusal.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator
+from decimal import Context, Decimal
+from typing import Annotated, ClassVar, Literal
+
+from msgspec import Meta, Raw, Struct, json
+from pydantic import Field
+
+from aggregator import api
+
+NAMES = "names"
+"""The key of the request for the names; symbols are in upper case."""
+DAY_S = 86_400.0
+MAX_NAMED = 100
+"""To name more symbols than this weighs as much as to ask for all."""
+
+
+class MarketOptions(api.PollOptions):
+    """What the section of a Binance price feed may contain."""
+
+    base_url: str = "https://data-api.binance.vision"
+    """Where the venue's REST interface is; the paths are appended."""
+    instruments: api.Instruments | Literal["all"] = Field(
+        default=["BTC/USDT", "ETH/USDT", "SOL/USDT", "BNB/USDT", "XRP/USDT"]
+    )
+    """The instruments, as "BASE/QUOTE", or "all" that are trading."""
+
+
+class BookOptions(MarketOptions):
+    """What the section of a Binance order book feed may contain."""
+
+    instruments: api.Instruments | Literal["all"] = Field(default=["BTC/USDT", "ETH/USDT"])
+    """The instruments, as "BASE/QUOTE", or "all" that are trading; each costs a request."""
+    depth: Annotated[int, Field(ge=1, le=5000)] = 100
+    """Levels of each side; a request weighs 5 up to 100 levels, 25, 50, and 250 above 1000."""
+
+
+class Market(Struct, gc=False):
+    """A row of `exchangeInfo`."""
+
+    symbol: str
+    status: str
+    baseAsset: str
+    quoteAsset: str
+
+
+class Row(Struct, gc=False):
+    """A row of `ticker/24hr`."""
+
+    symbol: str
+    lastPrice: str
+    closeTime: Annotated[int, Meta(ge=0, lt=10**13)]
+    bidPrice: str = ""
+    askPrice: str = ""
+    volume: str = ""
+    priceChangePercent: str = ""
+
+
+class Level(Struct, array_like=True, gc=False):
+    """A level of a book; old answers have an empty third element."""
+
+    price: str
+    size: str
+
+
+class Book(Struct):
+    """The answer of `depth`: best levels first."""
+
+    bids: list[Level]
+    asks: list[Level]
+
+
+INVALID_SYMBOL = re.compile(rb'"code"\s*:\s*-1121\b')
+INSTRUMENT = re.compile(r'[^\s,:*"\\/]+/[^\s,:*"\\/]+')
+DECIMAL = re.compile(r"(?:0|[1-9][0-9]{0,39})(?:\.[0-9]{1,40})?")
+
+
+class _Markets(api.PollConnector):
+    """What the three share: the instruments, by the venue's names."""
+
+    exchange = "binance"
+    options_type: ClassVar[type[MarketOptions]] = MarketOptions
+    options: MarketOptions
+    budget = api.Budget(per_minute=6000, used_header="X-MBX-USED-WEIGHT-1M")
+
+    def __init__(self, options: MarketOptions) -> None:
+        super().__init__(options)
+        self._listed = () if options.instruments == "all" else tuple(options.instruments)
+        self._by_symbol = {i.replace("/", ""): i for i in self._listed}
+        self._asks_names = not self._listed
+        self._refused = False
+
+    def requests(self) -> Iterator[api.Request]:
+        """Ask for the names if they are in question, then for the data."""
+        self._refused = False
+        if self._asks_names:
+            yield _names_request(DAY_S)
+        yield from self._data_requests()
+
+    def on_response(self, request: api.Request, body: bytes) -> Iterable[api.Output]:
+        """Translate names or data."""
+        return self._names(body) if request.key == NAMES else self._data(request, body)
+
+    def on_refusal(self, request: api.Request, status: int, body: bytes) -> Iterable[api.Output]:
+        """Look for the instrument that the venue does not know, if that is what it says."""
+        if status == 400 and request.key != NAMES and INVALID_SYMBOL.search(body):
+            return self._invalid(request)
+        return super().on_refusal(request, status, body)
+
+    @abstractmethod
+    def _data_requests(self) -> Iterable[api.Request]: ...
+
+    @abstractmethod
+    def _data(self, request: api.Request, body: bytes) -> Iterable[api.Output]: ...
+
+    def _invalid(self, request: api.Request) -> Iterable[api.Output]:
+        del request
+        self._asks_names = self._refused = True
+        return [api.Fetch(_names_request(0.0))]
+
+    def _names(self, body: bytes) -> Iterator[api.Output]:
+        markets = json.decode(json.decode(body, type=dict[str, Raw])["symbols"], type=list[Market])
+        known = {f"{m.baseAsset}/{m.quoteAsset}".upper(): m for m in markets}
+        wanted = self._listed or [n for n in known if n.isprintable() and INSTRUMENT.fullmatch(n)]
+        names = {n for n in wanted if n in known and known[n].status == "TRADING"}
+        trading = {known[n].symbol: n for n in wanted if n in names}
+        refused, self._refused = self._refused, False
+        if refused and trading == self._by_symbol:
+            # To ask again would be refused again, without end.
+            raise api.ExchangeError("-1121: invalid symbol, but all are listed as trading")
+        self._by_symbol = trading
+        if not self._listed:
+            yield api.KnownInstruments(frozenset(names))
+        for name in [i for i in self._listed if i not in names]:
+            status = f"status {known[name].status}" if name in known else "not listed by the venue"
+            yield api.UnknownInstrument(name, api.excerpt(status.encode()))
+        if refused:
+            yield from map(api.Fetch, self._data_requests())
+
+
+class Day(_Markets):
+    """The 24 h ticker; `data` is the venue's own row."""
+
+    def _data_requests(self) -> Iterator[api.Request]:
+        symbols = list(self._by_symbol)
+        if not self._listed or len(symbols) > MAX_NAMED:
+            yield api.Request("/api/v3/ticker/24hr", weight=80)
+        elif symbols:
+            params = {"symbols": json.encode(symbols).decode()}
+            yield api.Request("/api/v3/ticker/24hr", params, weight=2 if len(symbols) <= 20 else 40)
+
+    def _data(self, request: api.Request, body: bytes) -> Iterator[api.Output]:
+        del request
+        for raw in json.decode(body, type=list[Raw]):
+            row = json.decode(raw, type=Row)
+            instrument = self._by_symbol.get(row.symbol)
+            if instrument is not None:
+                yield api.PriceUpdate(
+                    instrument,
+                    row.lastPrice,
+                    self._payload(row, raw),
+                    row.closeTime * 1000,
+                    row.bidPrice,
+                    row.askPrice,
+                    row.volume,
+                    row.priceChangePercent,
+                )
+
+    def _payload(self, row: Row, raw: Raw) -> bytes | Raw:
+        del row
+        return raw
+
+
+class Prices(Day):
+    """
+    The current price; `data` has the three fields that the protocol names.
+
+    `ticker/price` would have two of them, and no time.
+    """
+
+    def _payload(self, row: Row, raw: Raw) -> bytes | Raw:
+        del raw
+        price = {"symbol": row.symbol, "price": row.lastPrice}
+        return json.encode(price | {"priceChangePercent": row.priceChangePercent})
+
+
+class OrderBook(_Markets):
+    """The order book; `data` is the venue's answer, `price` the mid."""
+
+    options_type = BookOptions
+    options: BookOptions
+
+    def _data_requests(self) -> Iterator[api.Request]:
+        depth = self.options.depth
+        weight = 5 if depth <= 100 else 25 if depth <= 500 else 50 if depth <= 1000 else 250
+        for symbol in self._by_symbol:
+            params = {"symbol": symbol, "limit": str(depth)}
+            yield api.Request("/api/v3/depth", params, key=symbol, weight=weight)
+
+    def _invalid(self, request: api.Request) -> Iterable[api.Output]:
+        self._asks_names = True
+        rest = {s: i for s, i in self._by_symbol.items() if s != request.key}
+        gone, self._by_symbol = self._by_symbol.get(request.key), rest
+        return [api.UnknownInstrument(gone, "-1121: invalid symbol")] if gone else []
+
+    def _data(self, request: api.Request, body: bytes) -> Iterator[api.Output]:
+        book = json.decode(body, type=Book)
+        bid, ask = (side[0].price if side else "" for side in (book.bids, book.asks))
+        name = self._by_symbol.get(request.key)
+        if name is not None:
+            yield api.PriceUpdate(name, _mid(bid, ask), body, None, bid or None, ask or None)
+
+
+def _names_request(max_age_s: float) -> api.Request:
+    params = {"showPermissionSets": "false"}
+    return api.Request("/api/v3/exchangeInfo", params, key=NAMES, weight=20, max_age_s=max_age_s)
+
+
+def _mid(bid: str, ask: str) -> str:
+    """Return the exact middle, or nothing where a side is missing or no plain number."""
+    if not (DECIMAL.fullmatch(bid) and DECIMAL.fullmatch(ask)):
+        return ""
+    exact = Context(prec=100)
+    return format(exact.divide(exact.add(Decimal(bid), Decimal(ask)), Decimal(2)), "f")

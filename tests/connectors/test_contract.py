@@ -1,0 +1,188 @@
+"""
+What every registered connector must keep, whatever the venue.
+
+Nothing is written here for a new one: it is found by its entry point, and what is particular to it
+are its samples (see conftest).
+"""
+
+import ast
+import importlib
+import inspect
+import json
+import os
+import re
+import typing
+
+import msgspec
+import pytest
+
+from aggregator.connector import (
+    Connector,
+    Output,
+    PollConnector,
+    Request,
+    Send,
+    StreamConnector,
+    slices,
+)
+from aggregator.errors import ConnectorError, ExchangeError
+from aggregator.model import Event, PriceUpdate
+
+NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?")
+INSTRUMENT = re.compile(r'[^\s,:*"\\/]+/[A-Z0-9-]+')
+OBJECT = re.compile(rb'"(?:[^"\\]|\\.)*"|\{\s*\}|\{')
+PURE = {
+    *("__future__", "abc", "collections", "collections.abc", "dataclasses", "datetime", "decimal"),
+    *("enum", "functools", "itertools", "math", "operator", "re", "string", "types", "typing"),
+    *("urllib.parse", "aggregator.api", "msgspec", "pydantic"),
+}
+CLOCKS = {"now", "utcnow", "today", "fromtimestamp"}
+OUTPUT = typing.get_args(Output)
+
+
+@pytest.fixture
+def connector_type(connector_name, load):
+    return load(connector_name)
+
+
+def check(outputs):
+    """Hold what comes out against the types that may."""
+    assert all(isinstance(o, (*OUTPUT, ConnectorError)) for o in outputs)
+    return outputs
+
+
+def extended(payload):
+    """Return the payload with one more field in every object."""
+
+    def more(match):
+        text = match[0]
+        if text.startswith(b'"'):
+            return text
+        field = b'{"added_later":{"x":[1,null]}'
+        return field + (b"," if text == b"{" else b"}")
+
+    return OBJECT.sub(more, payload)
+
+
+def without_data(outputs):
+    return [
+        msgspec.structs.replace(o, data=b"") if isinstance(o, PriceUpdate) else o for o in outputs
+    ]
+
+
+def test_has_samples(connector_name, connector_type, samples_of):
+    """A registered connector has samples, and among them messages and refusals or notices."""
+    kinds = {type(o) for s in samples_of(connector_name) for _, part in s.replay() for o in part}
+    assert any(issubclass(kind, Event) for kind in kinds)
+    assert any(not issubclass(kind, Event) for kind in kinds)
+    assert issubclass(connector_type, PollConnector | StreamConnector)
+
+
+def test_declares_what_a_runner_needs(connector_type):
+    """Venue, options and budget are declared, and every option is described."""
+    assert re.fullmatch(r"[a-z0-9_]+", connector_type.exchange)
+    assert not inspect.isabstract(connector_type)
+    assert connector_type.budget.per_minute >= 0
+    for name, field in connector_type.options_type.model_fields.items():
+        assert field.description, f"{name} has no docstring"
+
+
+def test_imports_nothing_that_does_io(connector_type):
+    """A connector's module imports pure modules only, and says where the venue documents it."""
+    module = importlib.import_module(connector_type.__module__)
+    assert "https://" in (module.__doc__ or "")
+    for node in ast.walk(ast.parse(inspect.getsource(module))):
+        if isinstance(node, ast.Import):
+            assert {a.name for a in node.names} <= PURE
+        elif isinstance(node, ast.ImportFrom):
+            names = {f"{node.module}.{a.name}" for a in node.names} | {node.module}
+            assert node.level == 0
+            assert names & PURE, f"imports {node.module}"
+
+
+def test_catches_nothing_and_reads_no_clock(connector_type):
+    """A connector has no `try`, no `global`, no `await`, no clock and no output of its own."""
+    module = importlib.import_module(connector_type.__module__)
+    banned = ast.Try | ast.TryStar | ast.Global | ast.Nonlocal | ast.AsyncFunctionDef | ast.Await
+    for node in ast.walk(ast.parse(inspect.getsource(module))):
+        assert not isinstance(node, banned), f"line {node.lineno}"
+        if isinstance(node, ast.Attribute):
+            assert node.attr not in CLOCKS, f"line {node.lineno}"
+        if isinstance(node, ast.Name):
+            assert node.id not in {"print", "open", "eval", "exec"}, f"line {node.lineno}"
+
+
+def test_keeps_no_state_in_its_module(connector_type):
+    """Nothing at the level of the module can change."""
+    module = importlib.import_module(connector_type.__module__)
+    for name, value in vars(module).items():
+        if not name.startswith("__"):
+            assert not isinstance(value, list | dict | set | bytearray | Connector), name
+
+
+def test_asking_is_a_function_of_the_options(sample):
+    """Two new connectors ask for the same, twice the same, and in a form a runner can use."""
+    connector, first = sample.connect()
+    assert first == sample.connect()[1]
+    assert all(isinstance(a, Request | Send) for a in first)
+    for action in first:
+        if isinstance(action, Request):
+            assert action.path.startswith("/")
+            assert action.weight >= 1
+            texts = [*action.params.items(), *action.headers.items()]
+            assert all(isinstance(t, str) for pair in texts for t in pair)
+        else:
+            json.loads(action.frame)
+    keys = [a.key for a in first if a.key]
+    assert len(keys) == len(set(keys))
+    instruments = type(connector).instruments_of(sample.options)
+    assert instruments is None or isinstance(instruments, frozenset)
+
+
+def test_outputs_as_expected(sample):
+    """What comes out is what was reviewed and stored."""
+    if os.environ.get("WRITE_EXPECTED"):
+        sample.expected.write_text(sample.text())
+    assert sample.text() == sample.expected.read_text()
+
+
+def test_translating_is_a_function_of_what_arrived(sample):
+    """The same lines give the same outputs again, of the kinds that there are."""
+    for (_, one), (_, other) in zip(sample.replay(), sample.replay(), strict=True):
+        assert sample.plain(check(one)) == sample.plain(other)
+
+
+def test_slices_are_the_same_outputs(sample):
+    """Taken in slices an answer gives what it gives at once."""
+    for number, line in enumerate(sample.lines):
+        if not line.streamed and line.status == 200:
+            request = Request(**line.request)
+            at_once = sample.outputs(sample.ready(number), line)
+            sliced = slices(sample.ready(number).on_response(request, line.payload), 2)
+            if not any(isinstance(o, ConnectorError) for o in at_once):
+                assert [o for part in sliced for o in part] == at_once
+
+
+def test_messages_are_what_the_model_says(sample):
+    """Instruments, numbers, times and payloads of the messages are of the documented form."""
+    for line, event in sample.events():
+        assert INSTRUMENT.fullmatch(event.instrument)
+        assert event.instrument.isprintable()
+        msgspec.json.decode(bytes(event.data))
+        assert event.exchange_us is None or 10**15 < event.exchange_us < 10**16
+        # A book's price is computed; every other number is the venue's own text.
+        computed = event.exchange_us is None and event.bid and event.ask
+        for key in ("price", "bid", "ask", "volume_24h", "change_24h_pct")[bool(computed) :]:
+            text = getattr(event, key)
+            if text and NUMBER.fullmatch(text):
+                assert text.encode() in line.payload, f"{key}: {text} is not the venue's"
+        assert not computed or NUMBER.fullmatch(event.price)
+
+
+def test_unknown_fields_change_nothing(sample):
+    """A field that the venue adds tomorrow, in whatever object, changes nothing but `data`."""
+    for number, line in enumerate(sample.lines):
+        if not any(isinstance(o, ExchangeError) for o in sample.replay()[number][1]):
+            plain = sample.outputs(sample.ready(number), line)
+            more = sample.outputs(sample.ready(number), line, extended(line.payload))
+            assert sample.plain(without_data(plain)) == sample.plain(without_data(more))
