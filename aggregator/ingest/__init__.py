@@ -1,0 +1,1 @@
+"""The side of the exchanges: sockets, deadlines, retries, limits, freshness and counters."""

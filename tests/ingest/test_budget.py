@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import logging
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ingest.doubles import Clock
+
+from aggregator.connector import Budget as Limits
+from aggregator.ingest.budget import Budget, Budgets
+
+
+@pytest.fixture
+def budget(clock):
+    return Budget("binance", "host", Limits(per_minute=6000, used_header="X-Used"), clock)
+
+
+def test_a_minute_at_once_then_continuously(budget, clock):
+    """A minute's worth may go at once; then as it flows in."""
+    assert budget.try_take(6000) == 0
+    assert budget.try_take(100) == pytest.approx(1.0)
+    clock.advance(0.5)
+    assert budget.try_take(100) == pytest.approx(0.5)
+    clock.advance(0.5)
+    assert budget.try_take(100) == 0
+
+
+def test_no_limits(clock):
+    """Without limits everything goes, and nothing is left to count."""
+    budget = Budget("x", "host", Limits(), clock)
+
+    assert all(budget.try_take(10**9) == 0 for _ in range(5))
+    assert budget.left is None
+    budget.observe({"X-Used": "5"})
+    assert budget.warnings() == []
+
+
+def test_heavier_than_the_capacity(clock):
+    """A request that weighs more than the capacity goes from a full bucket, which then owes."""
+    budget = Budget("x", "host", Limits(per_minute=60), clock)
+
+    assert budget.try_take(90) == 0
+    assert budget.left == -30
+    assert budget.try_take(1) == pytest.approx(31)
+    clock.advance(31)
+    assert budget.try_take(90) == pytest.approx(59)
+    clock.advance(59)
+    assert budget.try_take(90) == 0
+
+
+def test_the_month_is_paced(clock):
+    """A restart can't use up the month: little goes at once, the rest evenly over 30 days."""
+    budget = Budget("coingecko", "host", Limits(per_minute=30, per_month=10_000), clock)
+
+    taken = sum(budget.try_take(1) == 0 for _ in range(100))
+    assert taken == 30
+    clock.advance(60)
+    assert sum(budget.try_take(1) == 0 for _ in range(100)) == 3
+    assert budget.try_take(1) == pytest.approx(259.2, abs=60)
+
+
+def test_observe(budget, clock):
+    """What the venue says is used counts, whatever the header's case; it never adds tokens."""
+    budget.observe({"x-USED": "5990", "Other": "1"})
+    assert budget.left == 10
+    budget.observe({"X-Used": "0"})
+    assert budget.left == 10
+    budget.observe({"X-Used": "nonsense"})
+    budget.observe({"X-Used": "-5"})
+    assert budget.left == 10
+    assert budget.try_take(20) > 0
+
+
+def test_block(budget, clock):
+    """Nothing goes before a block ends, and a shorter block does not shorten it."""
+    budget.block(35, "HTTP 429")
+    budget.block(5, "another")
+
+    assert budget.blocked_s == 35
+    assert budget.try_take(1) == 35
+    assert budget.block_reason == "HTTP 429"
+    clock.advance(34.9)
+    assert budget.try_take(1) > 0
+    clock.advance(0.1)
+    assert budget.blocked_s == 0
+    assert budget.try_take(1) == 0
+
+
+def test_warnings_say_the_numbers(budget, caplog):
+    """A plan that does not fit is warned about, once, with what it will come to."""
+    budget.plan("a", 10_000, 10)
+    assert budget.warnings() == [
+        (
+            "binance at host: the feeds want 10,000 weight a minute, the limit is 6,000; "
+            "effective intervals will be about 17 s"
+        )
+    ]
+    budget.plan("b", 5_000, 20)
+    budget.warn()
+    budget.warn()
+    assert [record.message for record in caplog.records] == [
+        (
+            "binance at host: the feeds want 15,000 weight a minute, the limit is 6,000; "
+            "effective intervals will be about 25 to 50 s"
+        )
+    ]
+    budget.plan("a", 10, 10)
+    assert budget.warnings() == []
+
+
+def test_warnings_for_months(clock):
+    """The month's limit is looked at as well."""
+    budget = Budget("coingecko", "host", Limits(30, 10_000), clock)
+    budget.plan("a", 6, 10)
+
+    assert budget.warnings() == [
+        (
+            "coingecko at host: the feeds want 259,200 weight a month, the limit is 10,000; "
+            "effective intervals will be about 259 s"
+        )
+    ]
+
+
+def test_one_budget_per_host(clock):
+    """The feeds of one venue and host share a budget; user, password and path are no part of it."""
+    budgets = Budgets(clock)
+    limits = Limits(per_minute=1)
+    one = budgets.get("binance", "https://u:p@host/api", limits)
+
+    assert one is budgets.get("binance", "https://host/other", limits)
+    assert one.host == "host"
+    assert one is not budgets.get("binance", "https://host:81/", limits)
+    assert one is not budgets.get("other", "https://host/", limits)
+    assert len(list(budgets)) == 3
+    one.plan("a", 2, 10)
+    assert len(budgets.warnings()) == 1
+
+
+@given(st.lists(st.tuples(st.floats(0, 30), st.integers(1, 50)), max_size=60))
+def test_never_more_than_allowed(steps):
+    """In any time, no more goes than the capacity and what flowed in."""
+    clock = Clock()
+    budget = Budget("x", "host", Limits(per_minute=100), clock)
+    start, taken = clock.now, 0
+    for wait_s, weight in steps:
+        clock.advance(wait_s)
+        if budget.try_take(weight) == 0:
+            taken += weight
+        assert taken <= 100 + (clock.now - start) * 100 / 60 + 1e-6
+
+
+def test_logger_is_quiet_without_news(budget, caplog):
+    """A plan that fits is not worth a word."""
+    caplog.set_level(logging.DEBUG)
+    budget.plan("a", 1, 10)
+    budget.warn()
+    assert not caplog.records
