@@ -67,7 +67,9 @@ class Channel:
         slot = self.slots.get(instrument)
         if slot is not None and slot.frame is not None:
             return True
-        return instrument in self.instruments if self.instruments is not None else not self.seq
+        if self.instruments is None:
+            return not self.seq and instrument != ""
+        return instrument in self.instruments
 
     def snapshot(self) -> list[Slot]:
         """Return the slots that have a last value, oldest message first."""

@@ -18,6 +18,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Iterable
+from operator import attrgetter
 from typing import Protocol
 
 from . import wire
@@ -218,7 +219,7 @@ class Hub:
         return sum(listener.size for listener in set[Listener]().union(*groups))
 
     def snapshot(self, wants: Iterable[str]) -> list[Slot]:
-        """Return the slots with the last values of these subscriptions, each once."""
+        """Return the slots with the last values of these subscriptions, each once, oldest first."""
         slots: dict[Slot, None] = {}
         for want in wants:
             _, colon, instrument = want.partition(":")
@@ -227,7 +228,7 @@ class Hub:
                     slots.update(dict.fromkeys(channel.snapshot()))
                 elif instrument in channel.slots and channel.slots[instrument].frame is not None:
                     slots[channel.slots[instrument]] = None
-        return list(slots)
+        return sorted(slots, key=attrgetter("seq"))
 
     def join(self, session: Session, wants: Wants) -> Audience:
         """Put a session into the audience of those who want the same."""
@@ -280,6 +281,13 @@ class Hub:
             slot = name != EVERYWHERE and self.channels[name].slots.get(instrument)
             if slot and slot.frame is None and not slot.listeners:
                 del slot.channel.slots[instrument]
+            self._tidy(instrument)
+
+    def _tidy(self, instrument: str) -> None:
+        """Forget who wants an instrument everywhere, if nobody does and no slot refers to it."""
+        slots = (c.slots for c in self.channels.values() if c.exchange)
+        if not self._anywhere.get(instrument, True) and not any(instrument in s for s in slots):
+            del self._anywhere[instrument]
 
     def _listeners(self, want: str) -> set[Listener]:
         name, colon, instrument = want.partition(":")

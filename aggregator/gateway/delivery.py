@@ -35,6 +35,7 @@ class Delivery:
         "_closing",
         "_outbox",
         "_paused",
+        "_resumed",
         "_transport",
         "_wants",
         "over_since",
@@ -47,6 +48,7 @@ class Delivery:
         self._audience: Audience | None = None
         self._outbox: Outbox | None = None
         self._paused = False
+        self._resumed = 0
         self._closing = False
         self.over_since: float | None = None
 
@@ -77,6 +79,11 @@ class Delivery:
         return self._transport.get_write_buffer_size()
 
     @property
+    def progress(self) -> tuple[int, int]:
+        """What grows whenever a lagging client reads: less is unsent, or it was filled up again."""
+        return self._resumed, -self.unsent
+
+    @property
     def held(self) -> int:
         """Bytes that wait for this client alone."""
         return self.unsent + (self._outbox.held if self._outbox is not None else 0)
@@ -90,6 +97,7 @@ class Delivery:
     def resume_writing(self) -> None:
         """Send what has waited."""
         self._paused = False
+        self._resumed += 1
         self._drain()
 
     def send(self, frame: bytes) -> None:

@@ -16,7 +16,6 @@ import base64
 import binascii
 import hashlib
 import socket
-from typing import cast
 
 from aiohttp import HttpVersion11, hdrs, web
 
@@ -25,6 +24,7 @@ SEND_BUFFER_BYTES = 131_072
 """Of the kernel, per client: with the default a stalled one is noticed only after 4 MB."""
 HIGH_WATER_BYTES = 65_536
 """Of the transport: above this a session is told to pause."""
+_NOBODY = asyncio.Protocol()
 
 
 class HandedOver(web.StreamResponse):
@@ -89,8 +89,7 @@ def take_over(
 
     """
     handler = request.protocol
-    # uvloop's transports are no subclass of asyncio's, but do the same.
-    transport = cast("asyncio.Transport | None", handler.transport)
+    transport = handler.transport
     if transport is None or transport.is_closing():
         raise ConnectionResetError
     early: bytes = handler._message_tail  # noqa: SLF001
@@ -99,6 +98,9 @@ def take_over(
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         b"Sec-WebSocket-Accept: " + accept.encode() + b"\r\n\r\n"
     )
+    # uvloop, told of a buffered protocol, remembers the one before it as well: so let that be one
+    # that costs nothing.
+    transport.set_protocol(_NOBODY)
     transport.set_protocol(protocol)
     # What the transport has told aiohttp, it does not tell again: earlier answers are unread, or
     # aiohttp has stopped reading, since much came right behind the handshake.

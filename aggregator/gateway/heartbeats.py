@@ -18,8 +18,8 @@ class Pinged(Protocol):
         """Whether it is behind, so that a ping would have to wait behind what it did not read."""
 
     @property
-    def unsent(self) -> int:
-        """Bytes that were written to it and are still here."""
+    def progress(self) -> tuple[int, int]:
+        """What grows whenever it reads something while it lags."""
 
     def ping(self) -> None:
         """Send a ping."""
@@ -52,7 +52,7 @@ class Heartbeats:
         self._now = now
         # Both are in the order of time, which insertion keeps.
         self._due: dict[Pinged, float] = {}
-        self._asked: dict[Pinged, tuple[float, int | None]] = {}
+        self._asked: dict[Pinged, tuple[float, tuple[int, int] | None]] = {}
 
     def add(self, session: Pinged) -> None:
         """Watch a session from now on."""
@@ -72,11 +72,11 @@ class Heartbeats:
         """Ping who is due, and give up on who did not answer."""
         now = self._now()
         while self._asked:
-            session, (deadline, unsent) = next(iter(self._asked.items()))
+            session, (deadline, before) = next(iter(self._asked.items()))
             if deadline > now:
                 break
             del self._asked[session]
-            if unsent is not None and (not session.lagging or session.unsent < unsent):
+            if before is not None and (not session.lagging or session.progress > before):
                 self.add(session)
             else:
                 self._dead(session)
@@ -86,6 +86,6 @@ class Heartbeats:
                 break
             del self._due[session]
             lagging = session.lagging
-            self._asked[session] = (now + self._timeout_s, session.unsent if lagging else None)
+            self._asked[session] = (now + self._timeout_s, session.progress if lagging else None)
             if not lagging:
                 session.ping()

@@ -9,21 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import ipaddress
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Annotated
-from urllib.parse import urlsplit
+from typing import Annotated, Any
 
 import orjson
 from aiohttp import hdrs, web
+from aiohttp.http_exceptions import HttpProcessingError
 from pydantic import BaseModel, ConfigDict, Field, StrictStr, ValidationError
 
 from aggregator.config import Server as ServerConfig
 from aggregator.hub import Hub
 
 from . import handoff
-from .sessions import Sessions
+from .origin import is_loopback, origin_allowed
+from .sessions import Counters, Sessions
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +98,12 @@ class Server:
         app.router.add_get("/channels", self._list_channels)
         app.router.add_get("/metrics", self._metrics_page)
         self._runner = web.AppRunner(
-            app, access_log=None, keepalive_timeout=KEEP_ALIVE_S, shutdown_timeout=1.0
+            app,
+            access_log=None,
+            auto_decompress=False,
+            logger=_HttpLog(log, self._sessions.counters),
+            keepalive_timeout=KEEP_ALIVE_S,
+            shutdown_timeout=1.0,
         )
         await self._runner.setup()
         site = web.TCPSite(
@@ -165,6 +170,8 @@ class Server:
         self._check_operator(request)
         if request.content_type != "application/json":
             raise web.HTTPUnsupportedMediaType(text="Content-Type must be application/json")
+        if hdrs.CONTENT_ENCODING in request.headers:
+            raise web.HTTPUnsupportedMediaType(text="the body must not be compressed")
         async with asyncio.timeout(BODY_TIMEOUT_S):
             body = await request.read()
         try:
@@ -224,42 +231,19 @@ class Server:
         )
 
 
-def origin_allowed(origin: str | None, host: str, allowed: list[str]) -> bool:
-    """
-    Whether a page from `origin` may connect: one of this host, or one that is configured.
+class _HttpLog(logging.LoggerAdapter[logging.Logger]):
+    """What aiohttp logs, but for requests that are no HTTP: those are counted, not our error."""
 
-    A browser always sends the header, and other programs can send what they like; so its absence
-    is no fault. `null`, which any sandboxed page can send, has to be configured like any other.
-    """
-    if (
-        origin is None
-        or "*" in allowed
-        or origin.lower() in (o.lower().rstrip("/") for o in allowed)
-    ):
-        return True
-    try:
-        parts = urlsplit(origin)
-        here = urlsplit(f"{parts.scheme}://{host}")
-        ports = {"http": 80, "https": 443}
-        default = ports[parts.scheme]
-        return (
-            bool(parts.hostname)
-            and parts.netloc == parts.netloc.rpartition("@")[2]
-            and parts.hostname == here.hostname
-            and (parts.port or default) == (here.port or default)
-        )
-    except (KeyError, ValueError):
-        return False
+    def __init__(self, logger: logging.Logger, counters: Counters) -> None:
+        super().__init__(logger)
+        self._counters = counters
 
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address is this machine's own."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    def log(self, level: int, msg: object, *args: object, **options: Any) -> None:
+        """Log, or count."""
+        if isinstance(options.get("exc_info"), HttpProcessingError):
+            self._counters.rejected["no_http"] += 1
+        else:
+            super().log(level, msg, *args, **options)
 
 
 async def _as_json(request: web.Request, handler: Handler) -> web.StreamResponse:

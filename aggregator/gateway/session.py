@@ -7,7 +7,7 @@ A session is the transport's protocol itself; nothing here waits, and it has no 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from aggregator import wire
 from aggregator.hub import EVERYWHERE
@@ -179,7 +179,10 @@ class Session(Delivery, asyncio.BufferedProtocol):
 
     def _subscribe(self, command: protocol.Subscribe) -> None:
         hub = self._all.hub
-        found = {want: hub.find(want) for want in command.channels}
+        wanted = dict.fromkeys(command.channels)
+        if len(wanted) > self._all.config.max_subscriptions:
+            self._too_many(command.id)  # also of unknown ones: each would be answered
+        found = {want: hub.find(want) for want in wanted}
         good = [want for want, channels in found.items() if channels]
         self._check_count(good, command.id)
         positions = {c.name: c for want in good for c in found[want]}
@@ -203,7 +206,9 @@ class Session(Delivery, asyncio.BufferedProtocol):
             self.answer(self._wants | {want}, answer, [want])
 
     def _check_count(self, more: list[str], id_: protocol.Id) -> None:
-        limit = self._all.config.max_subscriptions
-        if len(self._wants.union(more)) > limit:
-            message = f"a session may have {limit} subscriptions"
-            raise Refusal(Code.TOO_MANY_SUBSCRIPTIONS, message, id=id_)
+        if len(self._wants.union(more)) > self._all.config.max_subscriptions:
+            self._too_many(id_)
+
+    def _too_many(self, id_: protocol.Id) -> NoReturn:
+        message = f"a session may have {self._all.config.max_subscriptions} subscriptions"
+        raise Refusal(Code.TOO_MANY_SUBSCRIPTIONS, message, id=id_)

@@ -1,0 +1,110 @@
+"""A running server without the rest of the daemon, on both event loops."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+
+import pytest
+import uvloop
+from gateway.wsclient import Client
+
+from aggregator.channel import Channel
+from aggregator.config import Server as ServerConfig
+from aggregator.gateway.fanout import Fanout
+from aggregator.gateway.server import Server
+from aggregator.gateway.sessions import Sessions
+from aggregator.hub import Hub
+from aggregator.model import PriceUpdate
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Run every asynchronous test of this folder on both loops."""
+    return {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
+
+
+class Daemon:
+    """Hub, sessions, fan-out and server, as `app` puts them together."""
+
+    def __init__(self, **config: Any) -> None:
+        self.config = ServerConfig(**{"port": 0, "flush_window_s": 0.0005, **config})
+        self.hub = Hub()
+        self.channel = self.hub.add_channel("prices", "venue", ["BTC/USDT", "ETH/USDT"])
+        self.other = self.hub.add_channel("others", "venue", ["BTC/USDT"])
+        self.open_ended = self.hub.add_channel("all", "elsewhere")
+        loop = asyncio.get_running_loop()
+        self.sessions = Sessions(self.hub, self.config, loop.time)
+        self.moves = 0
+        self.fanout = Fanout(self.hub, self.config.flush_window_s, self._moved)
+        self.unready: list[dict[str, object]] = []
+        self.server = Server(
+            self.hub,
+            self.sessions,
+            self.config,
+            channels=lambda: [{"name": name} for name in self.hub.channels],
+            unready=lambda: self.unready,
+            metrics=lambda: b"up 1\n",
+        )
+        self._task: asyncio.Task[None] | None = None
+
+    def _moved(self) -> None:
+        self.moves += 1
+
+    @property
+    def port(self) -> int:
+        return self.server.port
+
+    @property
+    def counters(self):
+        return self.sessions.counters
+
+    async def start(self) -> None:
+        await self.server.start()
+        self._task = asyncio.create_task(self.sessions.run(), name="sessions")
+
+    async def stop(self) -> None:
+        await self.sessions.stop(0.5)
+        await self.server.stop()
+        self.fanout.stop()
+        assert self._task is not None
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+
+    async def connect(self, path: str = "/ws", **options: Any) -> Client:
+        return await Client.connect(self.port, path, **options)
+
+    def publish(
+        self,
+        price: object,
+        instrument: str = "BTC/USDT",
+        channel: Channel | None = None,
+        data: bytes = b"{}",
+    ) -> None:
+        event = PriceUpdate(instrument, str(price), data)
+        self.hub.publish(channel or self.channel, event, self.hub.now_us())
+
+
+Serve = Callable[..., Any]
+
+
+@pytest.fixture
+async def serve() -> AsyncIterator[Serve]:
+    """Return a function that starts a daemon with this configuration."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def start(**config: Any) -> Daemon:
+            daemon = Daemon(**config)
+            await daemon.start()
+            stack.push_async_callback(daemon.stop)
+            return daemon
+
+        yield start
+
+
+@pytest.fixture
+async def daemon(serve: Serve) -> Daemon:
+    """Return a running daemon with the default configuration."""
+    return await serve()

@@ -1,0 +1,141 @@
+"""The pace of the fan-out, on a loop whose time the test sets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from aggregator.gateway.fanout import Fanout
+from aggregator.hub import Hub
+from aggregator.model import PriceUpdate
+
+
+class Loop:
+    """What `Fanout` uses of an event loop."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.planned: list[tuple[float, Callable[[], None]]] = []
+
+    def time(self) -> float:
+        return self.now
+
+    def call_soon(self, call: Callable[[], None]) -> Loop:
+        return self.call_later(0, call)
+
+    def call_later(self, wait: float, call: Callable[[], None]) -> Loop:
+        self.planned.append((self.now + wait, call))
+        return self
+
+    def cancel(self) -> None:
+        self.planned.clear()
+
+    def run(self) -> float:
+        """Do what is planned; return when that is."""
+        ((when, call),) = self.planned
+        self.planned.clear()
+        self.now = max(self.now, when)
+        call()
+        return when
+
+
+class Client:
+    """A session to which a write takes 4 ms."""
+
+    def __init__(self, loop: Loop) -> None:
+        self.loop = loop
+        self.writes = 0
+
+    def write(self, data: bytes) -> None:
+        self.writes += 1
+        self.loop.now += 0.004
+
+
+class World:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, window_s: float = 0.001) -> None:
+        self.loop = Loop()
+        monkeypatch.setattr(asyncio, "get_running_loop", lambda: self.loop)
+        self.hub = Hub()
+        self.channel = self.hub.add_channel("a", "venue", ["X/Y"])
+        self.moves = 0
+        self.fanout = Fanout(self.hub, window_s, self.moved)
+        self.client = Client(self.loop)
+        self.hub.join(self.client, frozenset({"a"}))
+
+    def moved(self) -> None:
+        self.moves += 1
+
+    def publish(self) -> None:
+        self.hub.publish(self.channel, PriceUpdate("X/Y", "1", b"{}"), 1)
+
+
+def test_first_message_goes_out_at_once(monkeypatch):
+    """After a quiet moment, the first of all included, nothing waits for the window."""
+    world = World(monkeypatch)
+    world.publish()
+    assert world.loop.run() == 100.0
+    assert (world.client.writes, world.moves, world.fanout.flushes) == (1, 1, 1)
+    world.loop.now = 200.0
+    world.publish()
+    assert world.loop.run() == 200.0
+
+
+def test_window_counts_from_the_end(monkeypatch):
+    """However long the fan-out takes, the loop is free for the window before the next."""
+    world = World(monkeypatch)
+    world.publish()
+    world.loop.run()
+    end = world.loop.now
+    assert end == pytest.approx(100.004)
+    world.publish()
+    assert world.loop.run() == pytest.approx(end + 0.001)
+    assert world.fanout.seconds == pytest.approx(0.008)
+
+
+def test_many_messages_are_one_flush(monkeypatch):
+    """What comes within the window is joined; waking again plans nothing."""
+    world = World(monkeypatch)
+    for _ in range(10):
+        world.publish()
+        world.fanout.wake()
+    world.loop.run()
+    assert (world.client.writes, world.fanout.flushes) == (1, 1)
+
+
+def test_window_of_zero(monkeypatch):
+    """Each turn of the loop is a fan-out."""
+    world = World(monkeypatch, 0.0)
+    for _ in range(3):
+        world.publish()
+        assert world.loop.run() == pytest.approx(world.loop.now - 0.004)
+
+
+def test_stop(monkeypatch):
+    """What waits goes out; where nothing waits, nothing happens."""
+    world = World(monkeypatch)
+    world.fanout.stop()
+    assert world.moves == 0
+    world.publish()
+    world.fanout.stop()
+    assert (world.client.writes, world.moves, world.loop.planned) == (1, 1, [])
+
+
+async def test_on_a_real_loop():
+    """Published in one turn, written in one of the next, without anybody waiting for it."""
+    hub = Hub()
+    written = asyncio.Event()
+
+    class Real:
+        def write(self, data: bytes) -> None:
+            written.set()
+
+    Fanout(hub, 0.001, lambda: None)
+    channel = hub.add_channel("a", "venue", ["X/Y"])
+    hub.join(Real(), frozenset({"a"}))
+    for _ in range(3):
+        hub.publish(channel, PriceUpdate("X/Y", "1", b"{}"), 1)
+        async with asyncio.timeout(5):
+            await written.wait()
+        written.clear()
