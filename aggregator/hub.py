@@ -24,6 +24,7 @@ from typing import Protocol
 from . import wire
 from .channel import Channel, Listener, Slot
 from .model import Event, Heartbeat, PriceUpdate, SystemStatus
+from .wire import END_OF_TIME_US, price_update
 
 EVERYWHERE = "*"
 SYSTEM = "system"
@@ -131,58 +132,63 @@ class Hub:
         A price update without a price is not sent; `channel.unpriced` counts it. `received_us` is
         when it arrived from the venue, in microseconds since the epoch.
         """
-        if type(event) is PriceUpdate:
-            if not wire.is_number(event.price):
-                channel.unpriced += 1
-                return
+        if isinstance(event, PriceUpdate):
             slot = channel.slots.get(event.instrument) or self._slot(channel, event.instrument)
-            channel.seq = seq = channel.seq + 1
             time_us = event.exchange_us
-            if time_us is None or not 0 <= time_us < wire.END_OF_TIME_US:
+            if time_us is None or not 0 <= time_us < END_OF_TIME_US:
                 time_us = received_us
-            payload = wire.price_update(
+            frame = price_update(
                 slot.head,
                 channel.name,
                 event,
-                seq,
+                channel.seq + 1,
                 self._iso(time_us),
                 received_us,
                 self._clock_ns() // 1000,
             )
-            self._deliver(slot, wire.frame(payload), seq, received_us)
+            if frame is None:
+                channel.unpriced += 1
+            else:
+                self._deliver(slot, frame, received_us)
         elif isinstance(event, SystemStatus):
             place = event.feed if event.instrument is None else f"{event.feed}:{event.instrument}"
             slot = channel.slots.get(place) or self._slot(channel, place)
-            channel.seq = seq = channel.seq + 1
-            payload = wire.system_status(channel.name, event, seq, self._iso(received_us))
-            self._deliver(slot, wire.frame(payload), seq, received_us)
+            timestamp = self._iso(received_us)
+            payload = wire.system_status(channel.name, event, channel.seq + 1, timestamp)
+            self._deliver(slot, wire.frame(payload), received_us)
         elif isinstance(event, Heartbeat):
             channel.seq += 1
             payload = wire.heartbeat(channel.name, channel.seq, self._iso(received_us))
+            frame = wire.frame(payload)
             # An old heartbeat says nothing: it is not kept as a last value.
-            self._offer(channel.listeners, wire.frame(payload), None)
+            for listener in channel.listeners:
+                listener.offer(frame, None)
+        else:
+            raise TypeError(f"{type(event).__name__} can't be published")
 
-    def broadcast(self, payload: bytes) -> None:
-        """Send a message to every session, whatever it subscribed to."""
-        self._offer((*self.audiences.values(), *self._outboxes), wire.frame(payload), None)
+    def broadcast(self, payload: bytes) -> int:
+        """Send a message to every session, whatever it subscribed to; return how many they are."""
+        frame = wire.frame(payload)
+        listeners = (*self.audiences.values(), *self._outboxes)
+        for listener in listeners:
+            listener.offer(frame, None)
+        return sum(listener.size for listener in listeners)
 
     def _slot(self, channel: Channel, instrument: str) -> Slot:
         anywhere = self._anywhere.setdefault(instrument, set()) if channel.exchange else set()
         slot = channel.slots[instrument] = Slot(channel, instrument, anywhere)
         return slot
 
-    def _deliver(self, slot: Slot, frame: bytes, seq: int, received_us: int) -> None:
+    @staticmethod
+    def _deliver(slot: Slot, frame: bytes, received_us: int) -> None:
+        channel = slot.channel
+        channel.seq = slot.seq = channel.seq + 1
         slot.frame = frame
-        slot.seq = seq
         slot.us = received_us
-        listeners = slot.channel.listeners
+        listeners = channel.listeners
         if slot.listeners or slot.anywhere:
             # The union, since nobody gets a message twice who wants it for two reasons.
             listeners = listeners | slot.listeners | slot.anywhere
-        self._offer(listeners, frame, slot)
-
-    @staticmethod
-    def _offer(listeners: Iterable[Listener], frame: bytes, slot: Slot | None) -> None:
         for listener in listeners:
             listener.offer(frame, slot)
 
@@ -197,8 +203,14 @@ class Hub:
     def flush(self) -> None:
         """Write what every audience waits for."""
         dirty, self._dirty = self._dirty, []
-        for audience in dirty:
-            audience.flush()
+        try:
+            while dirty:
+                dirty.pop().flush()
+        finally:
+            # A bug in one session's `write` must not leave the other audiences with a full batch.
+            if dirty:
+                self._dirty += dirty
+                self.wake()
 
     # Listening.
 

@@ -13,6 +13,7 @@ import re
 import struct
 from datetime import UTC, datetime
 
+import msgspec
 import orjson
 
 from .model import PriceUpdate, SystemStatus
@@ -28,6 +29,13 @@ _LONG = struct.Struct("!BBQ").pack
 
 is_number = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?").fullmatch
 """Whether a text is a JSON number; ASCII digits alone, unlike `\\d`."""
+
+_five_numbers = msgspec.json.Decoder(
+    tuple[float, float | None, float | None, float | None, float | None]
+).decode
+
+_SECONDS = tuple(f"{second:02d}" for second in range(60))
+_MILLISECONDS = tuple(f".{ms:03d}Z" for ms in range(1000))
 
 
 def frame(payload: bytes, opcode: int = TEXT) -> bytes:
@@ -54,10 +62,10 @@ def with_conflated(framed: bytes, count: int) -> bytes:
 class Clock:
     """Formats microseconds since the epoch as ISO 8601, UTC, with milliseconds."""
 
-    __slots__ = ("_second", "_text")
+    __slots__ = ("_minute", "_text")
 
     def __init__(self) -> None:
-        self._second = -1
+        self._minute = -1
         self._text = ""
 
     def iso(self, us: int) -> str:
@@ -67,10 +75,11 @@ class Clock:
         `us` is within 0 and `END_OF_TIME_US`.
         """
         second, rest = divmod(us, 1_000_000)
-        if second != self._second:
-            self._text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-            self._second = second
-        return f"{self._text}.{rest // 1000:03d}Z"
+        minute = second // 60
+        if minute != self._minute:
+            self._text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:")
+            self._minute = minute
+        return self._text + _SECONDS[second - 60 * minute] + _MILLISECONDS[rest // 1000]
 
 
 def price_update_head(connector_id: str, exchange: str, instrument: str) -> bytes:
@@ -92,24 +101,48 @@ def price_update(  # noqa: PLR0917 - the hot path: positional arguments are chea
     timestamp: str,
     received_us: int,
     published_us: int,
-) -> bytes:
-    """Return the payload of a `price_update`; `event.price` has been found to be a number."""
-    optional = ""
-    if event.bid is not None and is_number(event.bid):
-        optional = f',"bid":{event.bid}'
-    if event.ask is not None and is_number(event.ask):
-        optional += f',"ask":{event.ask}'
-    if event.volume_24h is not None and is_number(event.volume_24h):
-        optional += f',"volume_24h":{event.volume_24h}'
-    if event.change_24h_pct is not None and is_number(event.change_24h_pct):
-        optional += f',"change_24h_pct":{event.change_24h_pct}'
+) -> bytes | None:
+    """
+    Return the finished frame of a `price_update`, or `None` where the price is no number.
+
+    Other fields that are no number are left out, each for itself.
+    """
+    price, bid, ask = event.price, event.bid, event.ask
+    volume, change = event.volume_24h, event.change_24h_pct
+    text = f"[{price},{bid or 'null'},{ask or 'null'},{volume or 'null'},{change or 'null'}]"
+    try:
+        # All at once, as five numbers or nulls exactly: a third of what looking at each costs.
+        _, has_bid, has_ask, has_volume, has_change = _five_numbers(text)
+        # JSON allows white space around a number, which is none of the number.
+        regular = len(text.split()) == 1
+    except msgspec.DecodeError:
+        regular = False
+    if not regular:
+        # As regular expressions, also for numbers that are too large for a double.
+        if not is_number(price):
+            return None
+        has_bid, has_ask, has_volume, has_change = (
+            None if field is None or not is_number(field) else 0.0
+            for field in (bid, ask, volume, change)
+        )
+    if has_bid is None:
+        optional = "" if has_ask is None else f',"ask":{ask}'
+    else:
+        optional = f',"bid":{bid}' if has_ask is None else f',"bid":{bid},"ask":{ask}'
+    if has_volume is not None:
+        optional = f'{optional},"volume_24h":{volume}'
+    if has_change is not None:
+        optional = f'{optional},"change_24h_pct":{change}'
     exchange_us = "null" if event.exchange_us is None else event.exchange_us
-    before = f'{event.price},"timestamp":"{timestamp}","data":'
+    before = f'{price},"timestamp":"{timestamp}","data":'
     after = (
         f',"channel":"{channel}","seq":{seq},"exchange_us":{exchange_us},'
         f'"received_us":{received_us},"published_us":{published_us}{optional}}}'
     )
-    return b"".join((head, before.encode(), event.data, after.encode()))
+    payload = b"".join((head, before.encode(), event.data, after.encode()))
+    size = len(payload)
+    # Nearly all are of this size; in line, as everything here.
+    return _MEDIUM(0x81, 126, size) + payload if 126 <= size < 65_536 else frame(payload)
 
 
 def system_status(channel: str, event: SystemStatus, seq: int, timestamp: str) -> bytes:

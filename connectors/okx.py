@@ -54,6 +54,12 @@ class Arg(msgspec.Struct, gc=False):
     instId: str = ""
 
 
+class Data(msgspec.Struct, gc=False):
+    """A frame of which nothing but its data matters."""
+
+    data: list[msgspec.Raw] | None = None
+
+
 class Frame(msgspec.Struct, gc=False):
     """Any frame: data has `data`, everything else has `event`."""
 
@@ -77,8 +83,11 @@ class Row(msgspec.Struct, gc=False):
     ts: Milliseconds = ""
 
 
-FRAME = msgspec.json.Decoder(Frame)
-ROW = msgspec.json.Decoder(Row)
+TICKER = b'{"arg":{"channel":"tickers",'
+"""How OKX begins a frame with tickers; one that begins otherwise takes the longer way."""
+decode_data = msgspec.json.Decoder(Data).decode
+decode_frame = msgspec.json.Decoder(Frame).decode
+decode_row = msgspec.json.Decoder(Row).decode
 MISSING_INSTRUMENT = re.compile(r"instId:([^,\s]+)")
 
 
@@ -108,28 +117,35 @@ class Ticker(StreamConnector):
 
     def on_frame(self, frame: bytes) -> Iterable[Output]:
         """Translate one frame."""
-        message = FRAME.decode(frame)
-        if not message.data:
-            return self._event(message)
-        if message.arg is None or message.arg.channel != CHANNEL:
-            return [Unhandled("data of another channel")]
-        return [self._price(raw) for raw in message.data]
-
-    def _price(self, raw: msgspec.Raw) -> Output:
-        row = ROW.decode(raw)
-        instrument = self._instruments.get(row.instId)
-        if instrument is None:
-            return Unhandled("ticker of another instrument")
-        return PriceUpdate(
-            instrument,
-            row.last,
-            raw,
-            int(row.ts) * 1000 if row.ts else None,
-            row.bidPx,
-            row.askPx,
-            # Derivatives count contracts here, not units of the base.
-            row.vol24h if row.instType == "SPOT" else None,
-        )
+        rows = decode_data(frame).data if frame.startswith(TICKER) else None
+        if not rows:
+            message = decode_frame(frame)
+            if not message.data:
+                return self._event(message)
+            if message.arg is None or message.arg.channel != CHANNEL:
+                return [Unhandled("data of another channel")]
+            rows = message.data
+        # In line, without a call for each row: this is the way of nearly every frame.
+        outputs: list[Output] = []
+        for raw in rows:
+            row = decode_row(raw)
+            instrument = self._instruments.get(row.instId)
+            if instrument is None:
+                outputs.append(Unhandled("ticker of another instrument"))
+                continue
+            outputs.append(
+                PriceUpdate(
+                    instrument,
+                    row.last,
+                    raw,
+                    int(row.ts) * 1000 if row.ts else None,
+                    row.bidPx,
+                    row.askPx,
+                    # Derivatives count contracts here, not units of the base.
+                    row.vol24h if row.instType == "SPOT" else None,
+                )
+            )
+        return outputs
 
     def _event(self, message: Frame) -> Iterator[Output]:
         reason = excerpt((message.msg or "no reason given").encode())

@@ -323,9 +323,10 @@ def test_timestamp(hub, exchange_us, timestamp):
 
 
 def test_unknown_kind_of_event(hub):
-    """What is no kind of message known here changes nothing."""
+    """What is no kind of message known here is a bug of who publishes it, and changes nothing."""
     client = joined(hub, "a")
-    hub.publish(hub.channels["a"], Event(), 1)
+    with pytest.raises(TypeError, match="Event can't be published"):
+        hub.publish(hub.channels["a"], Event(), 1)
     hub.flush()
     assert client.messages == []
     assert hub.channels["a"].seq == 0
@@ -414,3 +415,22 @@ def test_any_coming_and_going(steps):  # noqa: C901, PLR0912 - a model and what 
         hub.unregister(box, wants)
         assert box.seqs == due
     assert empty(hub)
+
+
+def test_flush_that_fails(hub):
+    """A session that breaks its promise not to raise costs others nothing but a second flush."""
+
+    class Broken:
+        def write(self, data):
+            raise ZeroDivisionError
+
+    woken = []
+    client = joined(hub, "a")
+    hub.join(Broken(), frozenset({"a", "b"}))
+    hub.wake = lambda: woken.append(1)
+    publish(hub, "a", "X/Y")
+    with pytest.raises(ZeroDivisionError):
+        hub.flush()
+    hub.flush()
+    assert len(client.messages) == 1
+    assert woken

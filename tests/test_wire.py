@@ -24,7 +24,9 @@ NO_NUMBERS = [
 
 def payload(event: PriceUpdate, timestamp: str = "T") -> bytes:
     head = wire.price_update_head("feed", "venue", event.instrument)
-    return wire.price_update(head, "feed", event, 7, timestamp, 11, 12)
+    frame = wire.price_update(head, "feed", event, 7, timestamp, 11, 12)
+    assert frame == wire.frame(wire.payload_of(frame))
+    return wire.payload_of(frame)
 
 
 @pytest.mark.parametrize(
@@ -120,8 +122,9 @@ def test_what_is_no_number_is_left_out(text):
 
 @pytest.mark.parametrize("text", NO_NUMBERS)
 def test_no_numbers(text):
-    """Text that is no JSON number is absent, each field for itself."""
+    """Text that is no JSON number is absent, each field for itself; without a price no message."""
     assert not wire.is_number(text)
+    assert wire.price_update(b"", "feed", PriceUpdate("A/B", text, b"{}"), 7, "T", 11, 12) is None
     names = ("bid", "ask", "volume_24h", "change_24h_pct")
     for name in names:
         fields = dict.fromkeys(names, "2.50") | {name: text}

@@ -164,6 +164,7 @@ class Delivery:
     def _leave_outbox(self, outbox: Outbox) -> None:
         self._all.hub.unregister(outbox, self._wants)
         self._all.counters.folded += outbox.folded
+        self._all.hub.deliveries += outbox.taken
         self._all.lagging.pop(self, None)
         self._outbox = None
         self.over_since = None

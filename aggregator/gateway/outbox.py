@@ -16,7 +16,7 @@ from aggregator.channel import Slot
 class Outbox:
     """The bounded queue of one session; a `hub.Listener`."""
 
-    __slots__ = ("_entries", "_number", "folded", "held")
+    __slots__ = ("_entries", "_number", "folded", "held", "taken")
 
     def __init__(self) -> None:
         # Keys: the slot of what can be replaced, a running number for the rest.
@@ -24,6 +24,7 @@ class Outbox:
         self._number = 0
         self.held = 0
         self.folded = 0
+        self.taken = 0
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -73,4 +74,5 @@ class Outbox:
                 frame = wire.with_conflated(frame, count)
             parts.append(frame)
             size += len(frame)
+        self.taken += len(parts)
         return b"".join(parts)

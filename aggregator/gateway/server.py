@@ -22,7 +22,7 @@ from aggregator.config import Server as ServerConfig
 from aggregator.hub import Hub
 
 from . import handoff
-from .origin import is_loopback, origin_allowed
+from .origin import host_name, is_loopback, origin_allowed
 from .sessions import Counters, Sessions
 
 log = logging.getLogger(__name__)
@@ -195,7 +195,9 @@ class Server:
     def _check_operator(self, request: web.Request) -> None:
         token = self._config.ops_token
         if token is None:
-            if not (is_loopback(self._config.host) and is_loopback(request.remote or "")):
+            # The name as well: a page elsewhere whose name leads here must not be an operator.
+            named = host_name(request.headers.get(hdrs.HOST, ""))
+            if not all(map(is_loopback, (self._config.host, request.remote or "", named))):
                 raise web.HTTPForbidden(text="off loopback this needs server.ops_token to be set")
             return
         scheme, _, given = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")

@@ -108,8 +108,7 @@ class Sessions:
     def broadcast(self, text: str) -> int:
         """Send a `test_message` to everybody; return how many they are."""
         self.counters.broadcasts += 1
-        self.hub.broadcast(wire.test_message(text, self.hub.now_iso()))
-        return len(self._everybody)
+        return self.hub.broadcast(wire.test_message(text, self.hub.now_iso()))
 
     # Time.
 

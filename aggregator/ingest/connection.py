@@ -135,7 +135,9 @@ class Connection:
                     # aiohttp leaves this check to us, and hands out what came without a copy.
                     if not frame.isascii():
                         frame.decode()
-                    outputs = list(on_frame(frame))
+                    outputs = on_frame(frame)
+                    if not isinstance(outputs, list):
+                        outputs = list(outputs)
                 except UNREADABLE_FRAME as e:
                     self._unreadable(e)
                 else:

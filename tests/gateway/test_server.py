@@ -262,6 +262,26 @@ async def test_broadcast(serve):
 
 
 @pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost:8000", 200),
+        ("[::1]:8000", 200),
+        ("127.0.0.1", 200),
+        ("evil.example:8000", 403),
+        ("127.0.0.1.evil.example", 403),
+        ("[::1", 403),
+    ],
+)
+async def test_broadcast_by_a_name_that_leads_here(daemon, host, status):
+    """Without a token the Host must be this machine: a page elsewhere may have a name for it."""
+    request = post(b'{"message":"x"}', Origin=f"http://{host}")
+    request = request.replace(b"Host: 127.0.0.1\r\n", f"Host: {host}\r\n".encode())
+    async with await Raw.open(daemon.port) as http:
+        await http.write(request)
+        assert (await http.response())[0] == status
+
+
+@pytest.mark.parametrize(
     ("body", "headers", "status", "code"),
     [
         (b"", {}, 400, "bad_json"),

@@ -80,7 +80,7 @@ async def test_never_reading_client_costs_little(daemon):
 async def broadcast(daemon, times: int, size: int) -> None:
     body = json.dumps({"message": "x" * size}).encode()
     head = (
-        "POST /ws/test HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        "POST /ws/test HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(body)}\r\n\r\n"
     )
     async with await Raw.open(daemon.port) as http:
