@@ -71,6 +71,13 @@ class Channel:
             return not self.seq and instrument != ""
         return instrument in self.instruments
 
+    def withdraw(self, instrument: str) -> None:
+        """Forget an instrument and its last value, which would look like a present one."""
+        if self.instruments is not None:
+            self.instruments.discard(instrument)
+        if instrument in self.slots:
+            self.slots[instrument].frame = None
+
     def snapshot(self) -> list[Slot]:
         """Return the slots that have a last value, oldest message first."""
         return sorted((s for s in self.slots.values() if s.frame is not None), key=_seq)

@@ -48,3 +48,16 @@ def test_snapshot():
     late, early = filled(channel, "L/X", 9), filled(channel, "E/X", 2)
     filled(channel, "N/X", 0, None)
     assert channel.snapshot() == [early, late]
+
+
+@pytest.mark.parametrize("instruments", [None, ["A/B", "K/N"]])
+def test_withdrawn(instruments):
+    """An instrument that the venue no longer knows is gone, with the price it had."""
+    channel = Channel("c", "v", "e", instruments)
+    channel.seq = 1
+    filled(channel, "A/B", 1)
+    channel.withdraw("A/B")
+    channel.withdraw("Y/Z")
+    assert not channel.has("A/B")
+    assert channel.snapshot() == []
+    assert channel.has("K/N") is (instruments is not None)

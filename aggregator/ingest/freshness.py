@@ -187,8 +187,7 @@ class FeedStatus:
 
     def unknown_instrument(self, instrument: str, reason: str) -> None:
         """Say that the venue does not know this instrument."""
-        if self._channel.instruments is not None:
-            self._channel.instruments.discard(instrument)
+        self._channel.withdraw(instrument)
         if instrument in self.unknown:
             return
         self.unknown[instrument] = reason = printable(reason)
