@@ -1,0 +1,416 @@
+"""docs/protocol.md and the README: what they say is sent is what is sent."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import re
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+
+import pytest
+import websockets.sync.client
+from docs.pages import all_blocks, blocks, code, loads, names, same_shape, section, table, text_of
+
+PATIENCE_S = 30
+LIVE = {"price_update", "system_status", "heartbeat", "test_message"}
+CONVERSATIONS = [b for b in blocks("protocol") if b.language == "text"]
+MESSAGES = [
+    (block, line) for block in all_blocks("json") for line in block.text.splitlines() if line
+]
+
+
+def connect(url):
+    """Connect a client that takes whatever comes: a full queue would hold up its own close."""
+    return websockets.sync.client.connect(url, max_size=None, max_queue=None)
+
+
+def examples(**wanted):
+    """Return the documented messages with these fields, `data` of a status included."""
+    found = []
+    for _, line in MESSAGES:
+        message = loads(line)
+        data = message.get("data")
+        fields = message | (data if isinstance(data, dict) else {})
+        if wanted.items() <= fields.items():
+            found.append(message)
+    return found
+
+
+def receive(ws):
+    return loads(ws.recv(timeout=PATIENCE_S))
+
+
+def until(ws, condition):
+    """Return the first message of which this holds."""
+    while not condition(message := receive(ws)):
+        pass
+    return message
+
+
+def who(message):
+    """Return what tells one message of a conversation from another."""
+    return [message.get(k) for k in ("type", "status", "code", "channel", "instrument", "symbol")]
+
+
+def client_frame(payload, opcode=1, *, masked=True):
+    """Return a frame that a well-behaved library would not send."""
+    size = struct.pack("!B", len(payload) | 0x80 * masked)
+    return bytes([0x80 | opcode]) + size + b"\0\0\0\0" * masked + payload
+
+
+def stalled(port):
+    """Connect with a small buffer; nothing is read from it but by the test itself."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.settimeout(PATIENCE_S)
+    sock.connect(("127.0.0.1", port))
+    key = base64.b64encode(bytes(16)).decode()
+    lines = ["GET /ws HTTP/1.1", "Host: x", "Upgrade: websocket", "Connection: Upgrade"]
+    lines += [f"Sec-WebSocket-Key: {key}", "Sec-WebSocket-Version: 13", "", ""]
+    sock.sendall("\r\n".join(lines).encode())
+    return sock
+
+
+def received_to(sock, mark):
+    """Return what is received until it contains this, or until the end."""
+    data = b""
+    while mark not in data and (part := sock.recv(65536)):
+        data += part
+    return data
+
+
+def post(daemon, body, **headers):
+    """Return status and answer of `POST /ws/test`."""
+    url = f"http://127.0.0.1:{daemon.port}/ws/test"
+    headers = {"Content-Type": "application/json"} | headers
+    request = urllib.request.Request(url, body, headers, method="POST")
+    try:
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
+            return answer.status, loads(answer.read())
+    except urllib.error.HTTPError as e:
+        with e:
+            return e.code, loads(e.read())
+
+
+def program(arguments, pattern):
+    """Run a program until it prints a line like that."""
+    with subprocess.Popen(
+        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        found = any(re.search(pattern, line) for line in process.stdout)
+        process.kill()
+        errors = process.stderr.read()
+    assert found, errors
+
+
+@pytest.mark.parametrize("block", CONVERSATIONS, ids=str)
+def test_conversations(demo, block):
+    """The daemon answers each documented command as documented; refusals to the letter."""
+    with connect(demo.ws(block.info.split()[1])) as ws:
+        for line in block.text.splitlines():
+            if line.startswith("> "):
+                ws.send(line[2:])
+                continue
+            documented = loads(line.removeprefix("< "))
+            message = receive(ws)
+            while who(message) != who(documented):
+                assert message.get("type") in LIVE, message
+                message = receive(ws)
+            same_shape(documented, message)
+            if documented.get("type") == "error":
+                assert message == documented
+            for key in ("id", "channels"):
+                assert message.get(key) == documented.get(key)
+
+
+def test_there_are_conversations():
+    """Every command of both endpoints is shown with its answer."""
+    sent = " ".join(b.text for b in CONVERSATIONS)
+    for word in ('"subscribe"', '"unsubscribe"', '"ping"', '"action"'):
+        assert word in sent
+    assert len(CONVERSATIONS) >= 6
+
+
+@pytest.mark.parametrize(("block", "line"), MESSAGES, ids=lambda value: str(value)[:40])
+def test_examples_are_json(block, line):
+    """Every line of a JSON block is one JSON object."""
+    assert isinstance(loads(line), dict), block
+
+
+def test_commands_of_the_table(demo):
+    """Each command in the table of commands gets the answer that stands beside it."""
+    with connect(demo.ws()) as ws:
+        for row in table(section("protocol", "## Commands"), "command"):
+            command = loads(code(row["command"])[0])
+            ws.send(code(row["command"])[0])
+            answer = until(ws, lambda m: m["type"] not in LIVE)
+            assert answer["type"] == code(row["answer"])[0]
+            assert answer["id"] == command["id"]
+
+
+def test_price_update(demo):
+    """The documented message of `bitcoinprice` is what comes, and every field is explained."""
+    documented = examples(type="price_update", channel="bitcoinprice")
+    assert len(documented) == 2
+    with connect(demo.ws()) as ws:
+        ws.send('{"type":"subscribe","channels":["bitcoinprice"]}')
+        message = until(ws, lambda m: m["type"] == "price_update")
+    explained = names(table(section("protocol", "### price_update"), "field"))
+    for example in documented:
+        same_shape(example, message)
+    assert message.keys() - {"type", "data"} <= set(explained)
+
+
+def test_every_channel_has_what_the_table_says(demo):
+    """Which fields a channel gives, and which are null, is as in the table."""
+    rows = table(section("protocol", "### What the fields mean, by channel"), "channel")
+    with connect(demo.ws()) as ws:
+        for row in rows:
+            for channel in code(row["channel"]):
+                ws.send(json.dumps({"type": "subscribe", "channels": [channel]}))
+                first = until(ws, lambda m, c=channel: m.get("channel") == c)
+                assert (first["exchange_us"] is None) == (row["`exchange_us`"] == "null")
+                assert ("bid" in first and "ask" in first) == (row["`bid`, `ask`"] != "no")
+                for key in ("volume_24h", "change_24h_pct"):
+                    assert (key in first) == (row[f"`{key}`"] != "no"), channel
+                if named := code(row["`data`"]):
+                    assert first["data"].keys() >= set(named) - {"/global", "[price, size]", "data"}
+
+
+def test_order(demo):
+    """Snapshot up to the position, then every number after it, each once, also if wanted twice."""
+    wants = ["bitcoinprice", "bitcoinprice:BTC/USDT", "*:BTC/USDT"]
+    with connect(demo.ws()) as ws:
+        ws.send(json.dumps({"type": "subscribe", "channels": wants}))
+        position = receive(ws)["positions"]["bitcoinprice"]
+        seqs = []
+        while len(seqs) < 6:
+            seqs.append(until(ws, lambda m: m["channel"] == "bitcoinprice")["seq"])
+        ws.send(json.dumps({"type": "unsubscribe", "channels": wants[:2]}))
+        until(ws, lambda m: m["type"] == "unsubscribed")
+        until(ws, lambda m: m.get("channel") == "bitcoinprice")
+        ws.send(json.dumps({"type": "unsubscribe", "channels": wants[2:]}))
+        until(ws, lambda m: m["type"] == "unsubscribed")
+        ws.send('{"type":"ping"}')
+        assert receive(ws)["type"] == "pong"
+    first = position["seq"]
+    assert seqs == list(range(first, first + 6))
+    assert re.fullmatch("[0-9a-f]{8}", position["epoch"])
+
+
+def test_states(rehearsal, venues):
+    """A stream that goes silent, a venue that refuses, an unknown name: as documented."""
+    documented = {e["data"]["state"]: e for e in examples(type="system_status")}
+    assert documented.keys() == {"stale", "limited", "unknown_instrument"}
+    with connect(rehearsal.ws()) as ws:
+        ws.send('{"type":"subscribe","channels":["system"]}')
+        venues.fault(venue="okx", kind="mute", for_s=2)
+        venues.fault(
+            venue="binance",
+            kind="status",
+            status=429,
+            retry_after=5,
+            count=1,
+            path="/api/v3/ticker",
+        )
+        while documented:
+            message = until(
+                ws,
+                lambda m: (
+                    m["type"] == "system_status"
+                    and m["data"]["state"] in documented
+                    and (m["data"]["state"] != "limited" or "429" in m["data"]["reason"])
+                ),
+            )
+            same_shape(documented.pop(message["data"]["state"]), message)
+
+
+def test_heartbeat(strict):
+    """The documented heartbeat comes on its channel."""
+    [documented] = examples(type="heartbeat")
+    with connect(strict.ws()) as ws:
+        ws.send('{"type":"subscribe","channels":["heartbeat"]}')
+        assert receive(ws)["type"] == "subscribed"
+        message = receive(ws)
+    same_shape(documented, message)
+    assert message["status"] == documented["status"]
+
+
+def test_slow_client(rehearsal):
+    """Who does not read gets the newest, and in `conflated` how many it stands for."""
+    [documented] = [e for e in examples(type="price_update") if "conflated" in e]
+    command = b'{"type":"subscribe","channels":["binance_orderbook"]}'
+    with stalled(rehearsal.port) as slow:
+        slow.sendall(client_frame(command))
+        with connect(rehearsal.ws()) as quick:
+            quick.send(command.decode())
+            # More than all buffers on the way to the slow one hold.
+            size = 0
+            while size < 4_000_000:
+                size += len(quick.recv(timeout=PATIENCE_S))
+        data = b""
+        while not (match := re.search(rb',"conflated":[0-9]+}', data)):
+            data += slow.recv(65536)
+    start = data.rindex(b'{"type":"price_update"', 0, match.start())
+    message = loads(data[start : match.end()])
+    same_shape(documented, message)
+    seqs = [int(n) for n in re.findall(rb'"seq":(\d+),"exchange_us"', data)]
+    assert seqs == sorted(seqs)
+    last = seqs.index(message["seq"])
+    assert seqs[last] - seqs[last - 1] == 1 + message["conflated"]
+
+
+def test_too_many_subscriptions(demo):
+    """Beyond the limit a command is refused to the letter, as a whole."""
+    [documented] = examples(code="too_many_subscriptions")
+    channels = [f"*:X{n}/Y" for n in range(1001)]
+    with connect(demo.ws()) as ws:
+        ws.send(json.dumps({"type": "subscribe", "channels": channels, "id": 6}))
+        assert receive(ws) == documented
+
+
+def test_rate_limited(demo):
+    """Commands faster than allowed are refused to the letter, and the connection stays."""
+    [documented] = examples(code="rate_limited")
+    with connect(demo.ws()) as ws:
+        for _ in range(200):
+            ws.send('{"type":"ping"}')
+        answers = [receive(ws) for _ in range(200)]
+        assert next(a for a in answers if a["type"] == "error") == documented
+        assert {a["type"] for a in answers} == {"pong", "error"}
+        answer = documented
+        while answer == documented:
+            ws.send('{"type":"ping","id":"again"}')
+            answer = receive(ws)
+        assert answer["id"] == "again"
+
+
+CLOSES = {
+    1002: client_frame(b"{}", masked=False),
+    1003: client_frame(b"\0", opcode=2),
+    1007: client_frame(b"\xff"),
+    1009: b"\x81\xff" + (65_537).to_bytes(8) + b"\0\0\0\0",
+}
+
+
+@pytest.mark.parametrize("close_code", CLOSES)
+def test_closes_for_bad_frames(demo, close_code):
+    """A frame that can't be taken closes the connection with the documented code."""
+    with stalled(demo.port) as sock:
+        sock.sendall(CLOSES[close_code])
+        frame = received_to(sock, close_code.to_bytes(2)).partition(b"\r\n\r\n")[2]
+    assert frame[0] == 0x88
+    assert int.from_bytes(frame[2:4]) == close_code
+
+
+def test_close_without_a_pong(strict):
+    """A client that answers no ping is closed with 4010."""
+    close = (4010).to_bytes(2) + b"no pong in time"
+    with stalled(strict.port) as sock:
+        assert close in received_to(sock, close)
+
+
+def test_close_of_a_slow_consumer(strict):
+    """A client for whom too much waits that nothing replaces is closed with 4008."""
+    body = json.dumps({"message": "x" * 60_000}).encode()
+    with stalled(strict.port):
+        for _ in range(40):
+            assert post(strict, body, Authorization="Bearer secret")[0] == 200
+        strict.logged("closed a slow client")
+    assert 'aggregator_connections_closed_total{code="4008"} 1.0' in strict.get("/metrics")
+
+
+def test_close_at_the_end(start_daemon):
+    """A daemon that is told to stop closes its sessions with 1001, and exits with 0."""
+    daemon = start_daemon('[server]\nport = 0\n[feeds.x]\nconnector = "coingecko.global"\n')
+    with connect(daemon.ws()) as ws:
+        ws.send('{"type":"ping"}')
+        assert receive(ws)["type"] == "pong"
+        daemon.process.send_signal(signal.SIGTERM)
+        assert all(ws)
+        assert ws.close_code == 1001
+    assert daemon.ended() == 0
+
+
+def test_refused_handshakes(strict, demo):
+    """What refuses a handshake has the documented status and code."""
+    rows = table(section("protocol", "## Connecting"), "status")
+    documented = {int(row["status"]): code(row["code"])[0] for row in rows}
+
+    def get(daemon, **headers):
+        request = urllib.request.Request(f"http://127.0.0.1:{daemon.port}/ws", headers=headers)
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(request, timeout=PATIENCE_S)
+        with refused.value as answer:
+            return answer.code, loads(answer.read())["code"]
+
+    assert get(demo) == (426, documented[426])
+    assert get(demo, Origin="null") == (403, documented[403])
+    assert get(demo, Upgrade="websocket") == (400, documented[400])
+    with contextlib.ExitStack() as connections:
+        head = b"HTTP/1.1 101"
+        while head == b"HTTP/1.1 101":
+            sock = connections.enter_context(stalled(strict.port))
+            head = sock.recv(12)
+        assert head == b"HTTP/1.1 429"
+        assert documented[429].encode() in received_to(sock, b"}")
+    assert documented[503] == "too_many_connections"
+
+
+def test_broadcast(demo, strict):
+    """`POST /ws/test` reaches everybody, and refuses what the page says it does."""
+    [documented] = examples(type="test_message")
+    with connect(demo.ws()) as ws:
+        ws.send('{"type":"ping"}')
+        assert receive(ws)["type"] == "pong"
+        status, answer = post(demo, b'{"message": "Hello, WebSocket!"}')
+        message = receive(ws)
+    same_shape(documented, message)
+    assert (status, message["message"]) == (200, documented["message"])
+    assert answer["clients"] >= 1
+    assert post(strict, b'{"message": "x"}')[0] == 401
+    assert post(strict, b'{"message": "x"}', Authorization="Bearer secret")[0] == 200
+    assert post(demo, b'{"message": "x"}', Origin="https://evil.example")[0] == 403
+    assert post(demo, b'{"message": "x"}', Host="dashboard.example")[0] == 403
+    assert post(demo, b"{")[1]["code"] == "bad_json"
+    assert post(demo, b"x" * 65_537)[0] == 413
+    assert post(demo, b"{}", **{"Content-Encoding": "gzip"})[0] == 415
+
+
+@pytest.mark.parametrize(
+    "block", [*blocks("README", "python"), *blocks("protocol", "python")], ids=str
+)
+def test_python_examples(demo, block):
+    """A client in Python, as written but for the port, prints prices."""
+    text = block.text.replace("127.0.0.1:8000", f"127.0.0.1:{demo.port}")
+    assert text != block.text
+    program([sys.executable, "-u", "-c", text], r"BTC/USDT|bitcoinprice \d")
+
+
+@pytest.mark.parametrize("block", all_blocks("js"), ids=str)
+def test_javascript_examples(demo, needs, block, tmp_path):
+    """A client in JavaScript, as written but for the port, prints prices."""
+    text = block.text.replace("127.0.0.1:8000", f"127.0.0.1:{demo.port}")
+    assert text != block.text
+    script = tmp_path / "example.cjs"
+    script.write_text(text)
+    program([needs("node"), "--experimental-websocket", script], r"price_update|BTC/USDT \d")
+
+
+def test_names_of_coingecko(demo):
+    """An instrument of CoinGecko's is named by the coin's symbol or by its id."""
+    assert "`<id>/USD`" in text_of("protocol")
+    with connect(demo.ws()) as ws:
+        ws.send('{"type":"subscribe","channels":["coingecko_top"]}')
+        for _ in range(100):
+            message = until(ws, lambda m: m["type"] == "price_update")
+            coin = message["data"]
+            names_ = {f"{coin['symbol'].upper()}/USD", f"{coin['id']}/USD"}
+            assert message["instrument"] in names_
