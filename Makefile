@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export PIP_CONSTRAINT := constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run demo test lint format bench clean
+.PHONY: help run demo test lint format bench clean
 .DEFAULT_GOAL := help
 
 help:

@@ -1,33 +1,42 @@
 """
 All that a connector may import: this module, `msgspec` and the standard library's pure parts.
 
+`Field` and `SecretStr` are pydantic's, for options of its own; `translate` is for its tests.
+
 See `connector` for what to implement, `model` for what to return, `errors` for what to raise.
 """
+
+from pydantic import Field, SecretStr
 
 from .connector import (
     Acknowledged,
     Budget,
     Connector,
     Fetch,
-    Instrument,
-    Instruments,
     KnownInstruments,
     Leaving,
-    Options,
     Output,
     PollConnector,
-    PollOptions,
     Request,
-    Seconds,
     Send,
     StreamConnector,
-    StreamOptions,
     Unhandled,
     UnknownInstrument,
     excerpt,
+    translate,
 )
 from .errors import ConnectorError, ExchangeError, PayloadError
 from .model import Event, PriceUpdate
+from .options import (
+    HttpAddress,
+    Instrument,
+    Instruments,
+    Options,
+    PollOptions,
+    Seconds,
+    StreamOptions,
+    WebSocketAddress,
+)
 
 __all__ = [
     "Acknowledged",
@@ -37,6 +46,8 @@ __all__ = [
     "Event",
     "ExchangeError",
     "Fetch",
+    "Field",
+    "HttpAddress",
     "Instrument",
     "Instruments",
     "KnownInstruments",
@@ -49,10 +60,13 @@ __all__ = [
     "PriceUpdate",
     "Request",
     "Seconds",
+    "SecretStr",
     "Send",
     "StreamConnector",
     "StreamOptions",
     "Unhandled",
     "UnknownInstrument",
+    "WebSocketAddress",
     "excerpt",
+    "translate",
 ]

@@ -117,10 +117,12 @@ class Daemon:
         log.info("listening on ws://%s:%d/ws", shown, self.server.port)
         for warning in self.config.warnings:
             log.warning("%s", warning)
-        port = "" if self.server.port == 8000 else f" --url ws://127.0.0.1:{self.server.port}/ws"
-        first = next((f.name for f in self.config.feeds if f.name == "bitcoinprice"), None)
-        first = first or next((f.name for f in self.config.feeds), "system")
-        log.info("try: aggregator watch %s%s", first, port)
+        anywhere = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - it is looked up
+        url = f"ws://{anywhere.get(host, shown)}:{self.server.port}/ws"
+        option = "" if url == "ws://127.0.0.1:8000/ws" else f" --url {url}"
+        names = [feed.name for feed in self.config.feeds]
+        first = "bitcoinprice" if "bitcoinprice" in names else (*names, "system")[0]
+        log.info("try: aggregator watch %s%s", first, option)
         self._notifier.send(READY="1", STATUS="started")
 
     # Timers.

@@ -63,9 +63,11 @@ def server_options(command: Command) -> Command:
     return command
 
 
-def url_option(default: str, text: str) -> Callable[[Command], Command]:
+def url_option(default: str, text: str, envvar: str | None = None) -> Callable[[Command], Command]:
     """Add `--url`."""
-    return click.option("--url", default=default, show_default=True, envvar="WATCH_URL", help=text)
+    return click.option(
+        "--url", default=default, show_default=True, envvar=envvar, show_envvar=True, help=text
+    )
 
 
 @main.command()
@@ -135,34 +137,48 @@ def connectors() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the daemon's answer as it is.")
 def channels(url: str, *, as_json: bool) -> None:
     """List a running daemon's channels and how they are doing."""
+    import http.client
     import json
     import urllib.error
     import urllib.request
 
     if not url.startswith(("http://", "https://")):
         raise click.UsageError("--url begins with http:// or https://")
+    # Straight to the daemon: a proxy of the environment is for the way to elsewhere.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with urllib.request.urlopen(url.rstrip("/") + "/channels", timeout=10) as answer:  # noqa: S310
+        with opener.open(url.rstrip("/") + "/channels", timeout=10) as answer:
             text = answer.read().decode()
-        listed = json.loads(text)["channels"]
-    except (OSError, ValueError, KeyError) as e:
-        reason = getattr(e, "reason", None) or e
-        fail(f"can't reach the daemon at {url}: {reason}", EXIT_UNAVAILABLE)
+        rows = [channel_row(channel) for channel in json.loads(text)["channels"]]
+    except (OSError, http.client.HTTPException) as e:
+        reason = getattr(e, "reason", None) or str(e) or type(e).__name__
+        if isinstance(e, urllib.error.HTTPError):
+            e.close()
+        fail(f"can't reach the daemon at {url}: {printable(reason)}", EXIT_UNAVAILABLE)
+    except (ValueError, LookupError, TypeError):
+        fail(f"can't reach the daemon at {url}: what answers is no aggregator", EXIT_UNAVAILABLE)
     if as_json:
         click.echo(text)
         return
-    rows = []
-    for channel in listed:
-        age = channel["age_s"]
-        shown = [channel["channel"], channel["state"] or "-", len(channel["instruments"])]
-        shown += ["-" if age is None else f"{age:.1f} s", channel["subscribers"]]
-        rows.append([str(cell) for cell in [*shown, channel["reason"] or ""]])
     columns(["channel", "state", "instruments", "age", "subscribers", "reason"], rows)
+
+
+def channel_row(channel: dict[str, Any]) -> list[str]:
+    """Return what is shown of one channel."""
+    age, instruments = channel["age_s"], len(channel["instruments"])
+    shown = [channel["channel"], channel["state"] or "-", instruments]
+    shown += ["-" if age is None else f"{age:.1f} s", channel["subscribers"]]
+    return [printable(cell) for cell in [*shown, channel["reason"] or ""]]
+
+
+def printable(value: object) -> str:
+    """Return a value as one line that does not move the cursor."""
+    return "".join(c if c.isprintable() else " " for c in str(value)).strip()
 
 
 @main.command()
 @click.argument("channels", nargs=-1, required=True)
-@url_option("ws://127.0.0.1:8000/ws", "Of the daemon's WebSocket.")
+@url_option("ws://127.0.0.1:8000/ws", "Of the daemon's WebSocket.", "WATCH_URL")
 @click.option("--json", "as_json", is_flag=True, help="One message a line, even on a terminal.")
 def watch(channels: tuple[str, ...], url: str, *, as_json: bool) -> None:
     """
@@ -204,7 +220,14 @@ def simulator(host: str, port: int, *, for_parent: bool, **options: Any) -> None
     from . import demo
     from .simulator import Options
 
-    demo.run_simulator(host, port, Options(**options), for_parent=for_parent)
+    try:
+        chosen = Options(**options)
+    except ValueError as e:
+        raise click.UsageError(str(e)) from None
+    try:
+        demo.run_simulator(host, port, chosen, for_parent=for_parent)
+    except OSError as e:
+        fail(f"can't listen on {host}:{port}: {e.strerror or e}", EXIT_UNAVAILABLE)
 
 
 def load(path: Path | None, overrides: dict[str, Any] | None = None) -> Config:

@@ -2,29 +2,36 @@
 The configuration: one line of documentation per option, and an unknown key is an error.
 
 What holds, from the strongest: flags of the command line; `AGGREGATOR_SERVER__PORT`-style
-variables; the files in systemd's credentials directory (for `[credentials]`); the TOML file; the
-defaults here. Without a `[feeds]` table the eight standard feeds are configured.
+variables; the files in systemd's credentials directory (as `[credentials]`, and so for the options
+that those fill); the TOML file; the defaults here. Without a `[feeds]` table the eight standard
+feeds are configured.
 """
 
 from __future__ import annotations
 
-import os
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+)
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from . import registry
-from .connector import Budget, Options, PollConnector, Seconds, StreamConnector
+from . import registry, sources
+from .connector import Budget, PollConnector, StreamConnector
 from .errors import ConfigError
+from .options import Options, Seconds
+from .sources import Given
 
-PREFIX = "AGGREGATOR_"
-PLACES = (Path("config/aggregator.toml"), Path("/etc/aggregator/aggregator.toml"))
 STANDARD_FEEDS: dict[str, dict[str, Any]] = {
     "binance_prices": {"connector": "binance.prices"},
     "binance_orderbook": {"connector": "binance.orderbook"},
@@ -36,8 +43,12 @@ STANDARD_FEEDS: dict[str, dict[str, Any]] = {
     "ethprice": {"connector": "okx.ticker", "instruments": ["ETH/USDT"]},
 }
 RESERVED = {"system", "heartbeat"}
+SECRET_WORDS = ("credential", "token", "key", "secret", "pass")
+"""A fault in an option so named does not show the value."""
 
 FeedName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+OptionalSecret = Annotated[SecretStr | None, BeforeValidator(lambda v: None if v == "" else v)]
+"""An empty secret is none: it must not be one that everybody knows."""
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 
 
@@ -52,7 +63,7 @@ class Server(BaseModel):
     """The port to listen on; 0 takes a free one and logs it."""
     allowed_origins: list[str] = []
     """Web pages from elsewhere that may connect, as "https://dashboard.example"; "*" for all."""
-    ops_token: SecretStr | None = None
+    ops_token: OptionalSecret = None
     """What `POST /ws/test` wants as `Authorization: Bearer`; better given as a credential."""
     max_connections: Count = 10_000
     """WebSocket connections in all; more are refused with HTTP 503."""
@@ -90,7 +101,7 @@ class BudgetLimits(BaseModel):
 
 
 class _Document(PydanticBaseSettingsSource):
-    """A dictionary as a source of settings: the parsed file, or the credentials."""
+    """A dictionary as a source of settings."""
 
     def __init__(self, settings_cls: type[BaseSettings], document: dict[str, Any]) -> None:
         super().__init__(settings_cls)
@@ -107,9 +118,7 @@ class _Document(PydanticBaseSettingsSource):
 class Settings(BaseSettings):
     """The whole configuration, before the feeds' sections are checked by their connectors."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
-    )
+    model_config = SettingsConfigDict(extra="forbid", frozen=True)
 
     server: Server = Server()
     budgets: dict[str, BudgetLimits] = {}
@@ -125,11 +134,9 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        del dotenv_settings, file_secret_settings
-        given: dict[str, Any] = init_settings()
-        document = _Document(settings_cls, given.pop("file"))
-        credentials = _Document(settings_cls, given.pop("secrets"))
-        return _Document(settings_cls, given), env_settings, credentials, document
+        del env_settings, dotenv_settings, file_secret_settings
+        documents: dict[str, dict[str, Any]] = init_settings()
+        return tuple(_Document(settings_cls, documents[name]) for name in Given.STRENGTH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,10 +161,12 @@ class Config:
     credentials: Mapping[str, SecretStr] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
-    def budget(self, cls: type[PollConnector | StreamConnector]) -> Budget:
-        """Return what the venue of this connector allows, as configured or else as it declares."""
-        limits = self.budgets.get(cls.exchange, BudgetLimits())
-        default = cls.budget
+    def budget(self, feed: Feed) -> Budget:
+        """Return what the venue of a feed allows, as configured or else as its connector says."""
+        if feed.cls is None or feed.options is None:
+            return Budget()
+        default = feed.cls.budget_for(feed.options)
+        limits = self.budgets.get(feed.cls.exchange, BudgetLimits())
         return Budget(
             default.per_minute if limits.per_minute is None else limits.per_minute,
             default.per_month if limits.per_month is None else limits.per_month,
@@ -174,7 +183,7 @@ def load(
     Read and check the configuration.
 
     Args:
-        path: the TOML file; otherwise the first of `PLACES` that exists, or none.
+        path: the TOML file; otherwise the first of `sources.PLACES` that exists, or none.
         overrides: strongest of all, nested as in the file: what flags say.
         environ: the environment, where it is not this process's own.
 
@@ -182,87 +191,64 @@ def load(
         ConfigError: with every fault found: file, key, value and what was expected.
 
     """
-    env = os.environ if environ is None else environ
-    path = path or next((p for p in PLACES if p.is_file()), None)
-    document = _read(path) if path else {}
-    document.setdefault("feeds", STANDARD_FEEDS)
-    source = str(path) if path else "built-in defaults"
-    _known_variables(env)
+    given = sources.gather(path, overrides or {}, environ, Settings.model_fields)
+    given.document.setdefault("feeds", STANDARD_FEEDS)
     try:
-        given: dict[str, Any] = {"file": document, "secrets": _credentials_directory(env)}
-        settings = Settings(**given, **dict(overrides or {}))
+        settings = Settings(**{name: getattr(given, name) for name in given.STRENGTH})
     except ValidationError as e:
-        raise ConfigError("\n".join(_faults(e, source, env))) from e
-    except ValueError as e:  # pydantic-settings: a variable that should be JSON is none
-        raise ConfigError(f"environment: {e}") from e
-    feeds, faults, used = _feeds(settings, source, env)
+        raise ConfigError("\n".join(_faults(e, given, Settings))) from None
+    credentials = {n: s for n, s in settings.credentials.items() if s.get_secret_value()}
+    feeds, faults, used = _feeds(settings.feeds, credentials, given)
     if faults:
         raise ConfigError("\n".join(faults))
     server = settings.server
-    if server.ops_token is None and "ops_token" in settings.credentials:
-        server = server.model_copy(update={"ops_token": settings.credentials["ops_token"]})
-    unused = sorted(set(settings.credentials) - used - {"ops_token"})
-    warnings = tuple(f"credential {name} is used by no feed" for name in unused)
-    return Config(source, server, tuple(feeds), settings.budgets, settings.credentials, warnings)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text("utf-8"))
-    except OSError as e:
-        raise ConfigError(f"{path}: can't be read: {e.strerror}") from e
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
-        raise ConfigError(f"{path}: is no TOML: {e}") from e
-
-
-def _known_variables(env: Mapping[str, str]) -> None:
-    known = {PREFIX + name.upper() for name in Settings.model_fields}
-    for name in env:
-        if name.upper().startswith(PREFIX) and name.upper().partition("__")[0] not in known:
-            expected = ", ".join(sorted(f"{k}__..." for k in known))
-            raise ConfigError(f"environment: {name}: unknown variable; expected {expected}")
-
-
-def _credentials_directory(env: Mapping[str, str]) -> dict[str, Any]:
-    """Return the files that systemd's `LoadCredential=` put there, by name."""
-    directory = env.get("CREDENTIALS_DIRECTORY")
-    if not directory:
-        return {}
-    try:
-        files = {p.name: p.read_text("utf-8").strip() for p in Path(directory).iterdir()}
-    except (OSError, UnicodeDecodeError) as e:
-        raise ConfigError(f"credentials directory: can't be read: {type(e).__name__}") from e
-    return {"credentials": {name: text for name, text in files.items() if text}}
+    token = credentials.get("ops_token")
+    if token and given.credential_holds("ops_token", "server", "ops_token"):
+        server = server.model_copy(update={"ops_token": token})
+    unused = sorted(set(credentials) - used - {"ops_token"})
+    warnings = [f"credential {name} is used by no feed" for name in unused]
+    exchanges = {feed.cls.exchange for feed in feeds if feed.cls}
+    if all(feed.cls for feed in feeds):
+        unused = sorted(set(settings.budgets) - exchanges)
+        warnings += [f"budgets.{name} is used by no feed" for name in unused]
+    return Config(
+        given.source, server, tuple(feeds), settings.budgets, credentials, tuple(warnings)
+    )
 
 
 def _feeds(
-    settings: Settings, source: str, env: Mapping[str, str]
+    sections: Mapping[str, dict[str, Any]], credentials: Mapping[str, SecretStr], given: Given
 ) -> tuple[list[Feed], list[str], set[str]]:
     feeds, faults, used = [], [], set()
-    for name, given in settings.feeds.items():
-        section = dict(given)
+    for name, options in sections.items():
+        section = dict(options)
         connector = section.pop("connector", None)
-        where = f"{source}: feeds.{name}"
         if name in RESERVED:
-            faults.append(f"{where}: the name is taken by the daemon's own channel")
+            where = given.where("feeds", name)
+            faults.append(f"{where}: feeds.{name}: the name is taken by the daemon's own channel")
             continue
         try:
             cls = registry.load(str(connector))
         except LookupError:
+            where = given.where("feeds", name, "connector")
+            is_what = "is missing" if connector is None else f"= {connector!r}"
             expected = ", ".join(registry.names())
-            faults.append(f"{where}.connector = {connector!r}: expected one of {expected}")
+            faults.append(f"{where}: feeds.{name}.connector {is_what}: expected one of {expected}")
             continue
         except registry.BrokenConnectorError as e:
             feeds.append(Feed(name, str(connector), None, None, str(e)))
             continue
         for key, credential in _secrets(cls):
             used.add(credential)
-            if credential in settings.credentials:
-                section.setdefault(key, settings.credentials[credential])
+            if credential in credentials and given.credential_holds(credential, "feeds", name, key):
+                section[key] = credentials[credential]
         try:
             feeds.append(Feed(name, str(connector), cls, cls.options_type(**section)))
         except ValidationError as e:
-            faults += _faults(e, source, env, ("feeds", name))
+            faults += _faults(e, given, cls.options_type, ("feeds", name))
+        except Exception as e:  # noqa: BLE001 - somebody else's validator may raise anything
+            problem = f"{type(e).__name__} while its options were checked"
+            feeds.append(Feed(name, str(connector), None, None, problem))
     return feeds, faults, used
 
 
@@ -270,26 +256,40 @@ def _secrets(cls: type[PollConnector | StreamConnector]) -> Iterator[tuple[str, 
     """Yield the secret options of a connector, and the credential that fills each."""
     for key, option in cls.options_type.model_fields.items():
         if "SecretStr" in str(option.annotation):
-            yield key, f"{cls.exchange}_{key}"
+            yield key, f"{cls.exchange}_{key}".lower()
 
 
 def _faults(
-    error: ValidationError, source: str, env: Mapping[str, str], prefix: tuple[str, ...] = ()
+    error: ValidationError, given: Given, model: type[BaseModel], prefix: tuple[str, ...] = ()
 ) -> Iterator[str]:
     """Yield a line per fault: where it stands, key, value, and what was expected."""
-    variables = {name.upper() for name in env}
     for fault in error.errors(include_url=False, include_context=False):
-        keys = [str(key) for key in (*prefix, *fault["loc"])]
-        names = (PREFIX + "__".join(keys[:n]).upper() for n in range(len(keys), 0, -1))
-        variable = next((name for name in names if name in variables), None)
-        where = f"environment: {variable}" if variable else source
-        key = ".".join(keys)
+        # pydantic also names the steps of its own that have no place in the file.
+        loc = [str(key) for key in fault["loc"] if not set(str(key)) & set("[(")]
+        keys = [*prefix, *loc]
+        where = given.where(*keys)
+        key = ".".join(key if key.isprintable() else repr(key) for key in keys)
         if fault["type"] == "extra_forbidden":
-            yield f"{where}: {key}: unknown key"
+            tables: dict[str, type[BaseModel]] = {"server": Server, "budgets": BudgetLimits}
+            table = tables.get(loc[0], model) if len(loc) > 1 else model
+            expected = ", ".join(table.model_fields)
+            yield f"{where}: {key}: unknown key; expected one of {expected}"
         elif fault["type"] == "missing":
             yield f"{where}: {key}: is missing"
         else:
-            secret = any(part in key for part in ("credentials", "token", "key", "secret"))
-            value = "(secret)" if secret else repr(fault["input"])[:200]
             expected = fault["msg"].removeprefix("Value error, ")
+            value = _shown(keys, fault["input"])
             yield f"{where}: {key} = {value}: {expected[:1].lower()}{expected[1:]}"
+
+
+def _shown(keys: list[str], value: object) -> str:
+    """Return a value for an error message, unless there may be a secret in it."""
+    if any(word in key.lower() for key in keys for word in SECRET_WORDS):
+        return "(secret)"
+    if isinstance(value, dict) or (isinstance(value, list) and any(map(_is_nested, value))):
+        return "(table)" if isinstance(value, dict) else "(list)"
+    return repr(value)[:200]
+
+
+def _is_nested(value: object) -> bool:
+    return isinstance(value, dict | list)

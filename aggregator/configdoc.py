@@ -3,41 +3,50 @@
 from __future__ import annotations
 
 import json
+import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from pydantic import BaseModel, SecretStr
 
 from .config import BudgetLimits, Config
 
 MASK = "********"
+"""Stands for a secret, in a comment: so that the text, used as a file, makes none of it."""
 
 
 def render(config: Config) -> str:
     """Return the effective configuration as TOML, secrets masked."""
     lines = [
-        "# The aggregator's configuration. Each option has a default and may be left out.",
-        "# Stronger than this file: AGGREGATOR_SERVER__PORT-style variables, then flags.",
+        "# The aggregator's configuration: every option with its value. One that is left out has",
+        "# its default; without any [feeds.*] section there are the eight standard feeds.",
+        "#",
+        "# Stronger than this file, in this order: systemd credentials (for the keys of venues and",
+        "# ops_token), variables like AGGREGATOR_SERVER__PORT, flags of the command line.",
+        "# An option that is commented out with ... is not set.",
         "",
         "# The side of the clients.",
         "[server]",
         *_options(config.server, documented=True),
     ]
     for exchange, limits in config.budgets.items():
-        lines += ["", f"[budgets.{exchange}]", *_options(limits, documented=True)]
+        lines += ["", f"[budgets.{_key(exchange)}]", *_options(limits, documented=True)]
     if not config.budgets:
-        lines += ["", "# Requests allowed to a venue, in place of what its connector says."]
+        lines += [
+            "",
+            "# Requests allowed to a venue by all feeds together; else its connector says.",
+        ]
         lines += ["# [budgets.binance]", *_options(BudgetLimits(), documented=True)]
     lines += ["", "# Keys of venues. Better as variables or as systemd credentials."]
     if config.credentials:
-        lines += ["[credentials]", *(f'{name} = "{MASK}"' for name in config.credentials)]
+        lines += ["[credentials]", *(f'# {_key(n)} = "{MASK}"' for n in config.credentials)]
     else:
-        lines += ["# [credentials]", '# coingecko_api_key = ""']
+        lines += ["# [credentials]", "# coingecko_api_key = ..."]
     documented: set[type] = set()
     for feed in config.feeds:
         lines += ["", f"[feeds.{feed.name}]", f"connector = {_value(feed.connector)}"]
         if feed.options is None:
-            lines += [f"# can't be loaded: {feed.problem}"]
+            lines += [f"# can't be loaded: {' '.join(feed.problem.split())}"]
             continue
         lines += _options(feed.options, documented=type(feed.options) not in documented)
         documented.add(type(feed.options))
@@ -45,17 +54,29 @@ def render(config: Config) -> str:
 
 
 def _options(model: BaseModel, *, documented: bool) -> Iterator[str]:
+    values = model.model_dump(mode="json")
     for name, option in type(model).model_fields.items():
         if documented and option.description:
             yield from textwrap.wrap(
                 option.description, 98, initial_indent="# ", subsequent_indent="# "
             )
-        value = getattr(model, name)
-        yield f'# {name} = ""' if value is None else f"{name} = {_value(value)}"
+        if isinstance(getattr(model, name), SecretStr):
+            yield f'# {name} = "{MASK}"'
+        else:
+            value = values[name]
+            yield f"# {name} = ..." if value is None else f"{name} = {_value(value)}"
 
 
 def _value(value: object) -> str:
-    if isinstance(value, SecretStr):
-        return f'"{MASK}"'
-    # Of the kinds of values that options have, JSON's notation is TOML's.
-    return json.dumps(value, ensure_ascii=False)
+    """Return a JSON value in TOML's notation, which has no null."""
+    if isinstance(value, Mapping):
+        pairs = (f"{_key(str(k))} = {_value(v)}" for k, v in value.items() if v is not None)
+        return f"{{{', '.join(pairs)}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(_value(each) for each in value if each is not None)}]"
+    # Of the others JSON's notation is TOML's, but for one character.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _value(name)

@@ -14,13 +14,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 import msgspec
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from .errors import ExchangeError, PayloadError
 from .model import Event
+from .options import Options, PollOptions, StreamOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,64 +96,6 @@ Notice = Acknowledged | UnknownInstrument | KnownInstruments | Leaving | Unhandl
 Output = Event | Send | Fetch | Notice
 
 
-def _instrument(text: str) -> str:
-    base, slash, quote = text.partition("/")
-    good = base and slash and quote and text == text.upper() and text.isprintable()
-    if not good or any(c in text for c in ' ,:*"\\') or "/" in quote:
-        raise ValueError('an instrument is written "BASE/QUOTE" in upper case, like "BTC/USDT"')
-    return text
-
-
-Instrument = Annotated[str, AfterValidator(_instrument)]
-
-
-def _distinct(instruments: list[str]) -> list[str]:
-    if len(set(instruments)) < len(instruments):
-        raise ValueError("an instrument is named twice")
-    return instruments
-
-
-Instruments = Annotated[list[Instrument], Field(min_length=1), AfterValidator(_distinct)]
-Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
-
-
-class Options(BaseModel):
-    """What every `[feeds.<name>]` section may contain, besides `connector`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-    stale_after_s: Seconds = 30.0
-    """Without data for this long the feed is called stale."""
-    max_backoff_s: Seconds = 60.0
-    """The longest wait between two attempts."""
-
-
-class PollOptions(Options):
-    """What the section of a polled feed may contain."""
-
-    base_url: str
-    """Where the venue's REST interface is; the paths are appended."""
-    interval_s: Seconds = 10.0
-    """Time from poll to poll."""
-    timeout_s: Seconds = 8.0
-    """How long one answer may take, whole."""
-
-
-class StreamOptions(Options):
-    """What the section of a streamed feed may contain."""
-
-    instruments: Instruments
-    """The instruments, as "BASE/QUOTE"."""
-    urls: Annotated[list[str], Field(min_length=1)]
-    """Addresses of the venue's WebSocket, tried in turn."""
-    ping_after_s: Seconds = 20.0
-    """After this much silence a ping is sent."""
-    pong_timeout_s: Seconds = 10.0
-    """How long its answer may take."""
-    ack_timeout_s: Seconds = 10.0
-    """How long a subscription's acknowledgement may take."""
-
-
 @dataclass(frozen=True, slots=True)
 class Budget:
     """
@@ -177,6 +119,12 @@ class Connector(ABC):
     """The schema of the feed's section: `PollOptions`, `StreamOptions` or a subclass."""
     budget: ClassVar[Budget] = Budget()
     """The venue's limit on requests; shared by the feeds of one venue and host."""
+
+    @classmethod
+    def budget_for(cls, options: Options) -> Budget:
+        """Return the limit for a feed with these options, where they matter: with a key, say."""
+        del options
+        return cls.budget
 
     @classmethod
     def instruments_of(cls, options: Options) -> frozenset[str] | None:

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 import click
 
@@ -41,8 +42,11 @@ def simulated_venues(seed: int) -> Iterator[Venues]:
 
 def pointed_at(config: Config, venues: Venues) -> Config:
     """Return the configuration with every feed of a simulated venue pointed at it."""
+    where = urlsplit(str(venues["binance"]["base_url"]))
     return dataclasses.replace(
-        config, feeds=tuple(_pointed_at(feed, venues) for feed in config.feeds)
+        config,
+        source=f"{config.source}; venues simulated at {where.scheme}://{where.netloc}/",
+        feeds=tuple(_pointed_at(feed, venues) for feed in config.feeds),
     )
 
 
@@ -77,6 +81,12 @@ def run_simulator(host: str, port: int, options: Options, *, for_parent: bool) -
         for exchange, update in venues.items():
             click.echo(f"  {exchange}: {json.dumps(update)}")
 
+    def on_input(task: asyncio.Task[None]) -> None:
+        if not os.read(0, 1):
+            # Once: an end of file is there for ever, and cancelling again would cut the clean-up.
+            asyncio.get_running_loop().remove_reader(0)
+            task.cancel()
+
     async def until_told() -> None:
         loop = asyncio.get_running_loop()
         task = asyncio.create_task(
@@ -85,7 +95,7 @@ def run_simulator(host: str, port: int, options: Options, *, for_parent: bool) -
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, task.cancel)
         if for_parent:
-            loop.add_reader(0, lambda: os.read(0, 1) or task.cancel())
+            loop.add_reader(0, on_input, task)
         with contextlib.suppress(asyncio.CancelledError):
             await task
 

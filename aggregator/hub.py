@@ -19,9 +19,9 @@ import secrets
 import time
 from collections.abc import Callable, Iterable
 from operator import attrgetter
-from typing import Protocol
 
 from . import wire
+from .audience import Audience, Session, Wants
 from .channel import Channel, Listener, Slot
 from .model import Event, Heartbeat, PriceUpdate, SystemStatus
 from .wire import END_OF_TIME_US, price_update
@@ -29,52 +29,6 @@ from .wire import END_OF_TIME_US, price_update
 EVERYWHERE = "*"
 SYSTEM = "system"
 HEARTBEAT = "heartbeat"
-Wants = frozenset[str]
-
-
-class Session(Protocol):
-    """Who is written to."""
-
-    def write(self, data: bytes) -> None:
-        """Pass whole frames to the client. Never raises and never waits."""
-
-
-class Audience:
-    """All sessions with the same set of subscriptions."""
-
-    __slots__ = ("_hub", "batch", "sessions", "wants")
-
-    def __init__(self, hub: Hub, wants: Wants) -> None:
-        self._hub = hub
-        self.wants = wants
-        self.sessions: dict[Session, None] = {}
-        self.batch: list[bytes] = []
-
-    @property
-    def size(self) -> int:
-        """How many sessions it is."""
-        return len(self.sessions)
-
-    def offer(self, frame: bytes, slot: Slot | None) -> None:
-        """Add a frame to the batch."""
-        del slot
-        if not self.batch:
-            self._hub.mark_dirty(self)
-        self.batch.append(frame)
-
-    def take(self) -> bytes:
-        """Return the batch as one piece of bytes, and start a new one."""
-        batch, self.batch = self.batch, []
-        self._hub.deliveries += len(batch) * len(self.sessions)
-        return batch[0] if len(batch) == 1 else b"".join(batch)
-
-    def flush(self) -> None:
-        """Write the batch to every session, if there is one."""
-        if self.batch:
-            data = self.take()
-            # A session that gets too much leaves the audience while it is being written to.
-            for session in tuple(self.sessions):
-                session.write(data)
 
 
 class Hub:
@@ -194,7 +148,7 @@ class Hub:
 
     # Flushing.
 
-    def mark_dirty(self, audience: Audience) -> None:
+    def _mark_dirty(self, audience: Audience) -> None:
         """Remember that an audience has something to flush, and wake who flushes."""
         if not self._dirty:
             self.wake()
@@ -205,7 +159,7 @@ class Hub:
         dirty, self._dirty = self._dirty, []
         try:
             while dirty:
-                dirty.pop().flush()
+                self.deliveries += dirty.pop().flush()
         finally:
             # A bug in one session's `write` must not leave the other audiences with a full batch.
             if dirty:
@@ -247,10 +201,10 @@ class Hub:
         if wants in self.audiences:
             # What was published before is not for the one who joins now. This may also empty the
             # audience, when all of its sessions get too much.
-            self.audiences[wants].flush()
+            self.deliveries += self.audiences[wants].flush()
         audience = self.audiences.get(wants)
         if audience is None:
-            audience = self.audiences[wants] = Audience(self, wants)
+            audience = self.audiences[wants] = Audience(wants, self._mark_dirty)
             self._enter(audience, wants)
         audience.sessions[session] = None
         return audience

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from pydantic import BaseModel
 
-from .connector import Connector, PollConnector, PollOptions, StreamConnector, StreamOptions
+from .connector import Connector, PollConnector, StreamConnector
 from .errors import AggregatorError
+from .options import PollOptions, StreamOptions
 
 GROUP = "aggregator.connectors"
 
@@ -48,8 +49,9 @@ def load(name: str) -> type[PollConnector | StreamConnector]:
         raise BrokenConnectorError(f"two connectors have this name, from {where}")
     try:
         cls = found[0].load()
-    except Exception as e:  # somebody else's module may raise anything while it is imported
-        raise BrokenConnectorError(f"{type(e).__name__}: {e}") from e
+    # Somebody else's module may raise anything while it is imported, and may try to exit.
+    except (Exception, SystemExit) as e:
+        raise BrokenConnectorError(_one_line(f"{type(e).__name__}: {e}")) from e
     return _checked(cls)
 
 
@@ -69,14 +71,20 @@ def _distribution(entry: EntryPoint) -> str:
     return f"{entry.dist.name} {entry.dist.version}" if entry.dist else "?"
 
 
+def _one_line(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text)[:500]
+
+
 def _checked(cls: object) -> type[PollConnector | StreamConnector]:
     if not (isinstance(cls, type) and issubclass(cls, PollConnector | StreamConnector)):
         raise BrokenConnectorError(f"{cls!r} is neither a PollConnector nor a StreamConnector")
     if unfinished := sorted(getattr(cls, "__abstractmethods__", ())):
         raise BrokenConnectorError(f"{cls.__name__} does not define {', '.join(unfinished)}")
-    if not getattr(cls, "exchange", ""):
+    exchange: object = getattr(cls, "exchange", "")
+    if not (isinstance(exchange, str) and exchange):
         raise BrokenConnectorError(f"{cls.__name__}.exchange is not set")
     wanted: type[BaseModel] = PollOptions if issubclass(cls, PollConnector) else StreamOptions
-    if not issubclass(cls.options_type, wanted):
+    options_type: object = cls.options_type
+    if not (isinstance(options_type, type) and issubclass(options_type, wanted)):
         raise BrokenConnectorError(f"{cls.__name__}.options_type is no {wanted.__name__}")
     return cls

@@ -14,6 +14,7 @@ import click
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 EXIT_UNAVAILABLE = 69
 EXIT_USAGE = 2
@@ -101,15 +102,30 @@ async def _conversation(
     async for received in ws:
         if received.type is not aiohttp.WSMsgType.TEXT:
             break
-        # Numbers stay text: the table shows every digit that the venue sent.
-        message = json.loads(received.data, parse_float=str)
+        message = _decoded(received.data)
         if message.get("type") == "error":
-            click.echo(f"{message.get('channel', message['code'])}: {message['message']}", err=True)
+            click.echo(_refusal(message), err=True)
             refused.add(message.get("channel", ""))
             if "" in refused or refused >= set(channels):
                 raise WatchError("nothing left to watch", EXIT_USAGE)
         elif message.get("type") != "subscribed":
             yield Frame(received.data, message)
+
+
+def _refusal(message: dict[str, Any]) -> Text:
+    about = message.get("channel") or message.get("code")
+    return _cell(f"{about}: {message.get('message')}")
+
+
+def _decoded(text: str) -> dict[str, Any]:
+    try:
+        # Numbers stay text: the table shows every digit that the venue sent.
+        message = json.loads(text, parse_float=str, parse_int=str)
+    except (ValueError, RecursionError):
+        message = None
+    if not isinstance(message, dict):
+        raise WatchError("what answers is no aggregator", EXIT_UNAVAILABLE)
+    return message
 
 
 def take(rows: dict[tuple[str, str], dict[str, Any]], message: dict[str, Any]) -> None:
@@ -126,8 +142,9 @@ def table(rows: dict[tuple[str, str], dict[str, Any]], height: int) -> Table:
     """Return the rows as a table no higher than the terminal."""
     grid = Table(expand=True)
     for title in ("channel", "instrument", "price", "bid", "ask", "24 h %", "time", "seq"):
-        right = title not in {"channel", "instrument", "time"}
-        grid.add_column(title, justify="right" if right else "left", no_wrap=True)
+        # Where room is short, names are cut: a number without its last digits is another one.
+        number = title not in {"channel", "instrument", "time"}
+        grid.add_column(title, justify="right" if number else "left", no_wrap=number)
     room = max(1, height - 6)
     for (channel, instrument), message in list(rows.items())[:room]:
         data = message.get("data")
@@ -135,11 +152,14 @@ def table(rows: dict[tuple[str, str], dict[str, Any]], height: int) -> Table:
         text = status.get("state") or message.get("message")
         cells = [text or message.get("price"), message.get("bid"), message.get("ask")]
         cells += [message.get("change_24h_pct"), message.get("timestamp", "")[11:23]]
-        grid.add_row(channel, instrument, *map(_cell, cells), _cell(message.get("seq")))
+        grid.add_row(*map(_cell, [channel, instrument, *cells, message.get("seq")]))
     if len(rows) > room:
         grid.caption = f"{len(rows) - room} more rows; --json prints everything"
     return grid
 
 
-def _cell(value: object) -> str:
-    return "" if value is None else str(value)
+def _cell(value: object) -> Text:
+    """Return a value as text that is neither markup nor moves the cursor."""
+    text = "" if value is None else str(value)
+    shown = "".join(c if c.isprintable() else " " for c in text)
+    return Text(shown, no_wrap=True, overflow="ellipsis")

@@ -17,7 +17,6 @@ from decimal import Context, Decimal
 from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta, Raw, Struct, json
-from pydantic import Field
 
 from aggregator import api
 
@@ -31,9 +30,9 @@ MAX_NAMED = 100
 class MarketOptions(api.PollOptions):
     """What the section of a Binance price feed may contain."""
 
-    base_url: str = "https://data-api.binance.vision"
+    base_url: api.HttpAddress = "https://data-api.binance.vision"
     """Where the venue's REST interface is; the paths are appended."""
-    instruments: api.Instruments | Literal["all"] = Field(
+    instruments: api.Instruments | Literal["all"] = api.Field(
         default=["BTC/USDT", "ETH/USDT", "SOL/USDT", "BNB/USDT", "XRP/USDT"]
     )
     """The instruments, as "BASE/QUOTE", or "all" that are trading."""
@@ -42,9 +41,9 @@ class MarketOptions(api.PollOptions):
 class BookOptions(MarketOptions):
     """What the section of a Binance order book feed may contain."""
 
-    instruments: api.Instruments | Literal["all"] = Field(default=["BTC/USDT", "ETH/USDT"])
+    instruments: api.Instruments | Literal["all"] = api.Field(default=["BTC/USDT", "ETH/USDT"])
     """The instruments, as "BASE/QUOTE", or "all" that are trading; each costs a request."""
-    depth: Annotated[int, Field(ge=1, le=5000)] = 100
+    depth: Annotated[int, api.Field(ge=1, le=5000)] = 100
     """Levels of each side; a request weighs 5 up to 100 levels, 25, 50, and 250 above 1000."""
 
 

@@ -16,15 +16,27 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, ClassVar
 
 from msgspec import Meta, Raw, Struct, json
-from pydantic import Field, SecretStr
 
-from aggregator.api import Budget, PollConnector, PollOptions, PriceUpdate, Request, Unhandled
+from aggregator.api import (
+    Budget,
+    Field,
+    HttpAddress,
+    KnownInstruments,
+    Options,
+    Output,
+    PollConnector,
+    PollOptions,
+    PriceUpdate,
+    Request,
+    SecretStr,
+    Unhandled,
+)
 
 
 class GeckoOptions(PollOptions):
     """What the section of a CoinGecko feed may contain."""
 
-    base_url: str = "https://api.coingecko.com/api/v3"
+    base_url: HttpAddress = "https://api.coingecko.com/api/v3"
     """Where the venue's REST interface is; the paths are appended."""
     api_key: SecretStr | None = None
     """The key of a Demo plan, or of a paid one if the host begins with "pro-api."."""
@@ -85,6 +97,12 @@ class _Gecko(PollConnector):
     budget = Budget(per_minute=30)
     path: ClassVar[str]
 
+    @classmethod
+    def budget_for(cls, options: Options) -> Budget:
+        """Return the Demo plan's month as well, where there is a key."""
+        key = getattr(options, "api_key", None)
+        return Budget(per_minute=30, per_month=10_000) if key else cls.budget
+
     def requests(self) -> Iterable[Request]:
         """Ask for everything at once."""
         key = self.options.api_key
@@ -125,7 +143,7 @@ class Top(_Gecko):
     options: TopOptions
     path = "/coins/markets"
 
-    def on_response(self, request: Request, body: bytes) -> Iterator[PriceUpdate | Unhandled]:
+    def on_response(self, request: Request, body: bytes) -> Iterator[Output]:
         """Translate one answer."""
         del request
         yield from _coins(json.decode(body, type=list[Raw]))
@@ -140,16 +158,18 @@ class Trending(_Gecko):
 
     path = "/search/trending"
 
-    def on_response(self, request: Request, body: bytes) -> Iterator[PriceUpdate | Unhandled]:
+    def on_response(self, request: Request, body: bytes) -> Iterator[Output]:
         """Translate one answer."""
         del request
         coins = json.decode(body, type=dict[str, Raw])["coins"]
         yield from _coins([row["item"] for row in json.decode(coins, type=list[dict[str, Raw]])])
 
 
-def _coins(rows: list[Raw]) -> Iterator[PriceUpdate | Unhandled]:
+def _coins(rows: list[Raw]) -> Iterator[Output]:
     coins = [json.decode(raw, type=Coin) for raw in rows]
     names = _names(coins)
+    # A coin that is no longer among them has no price here any more.
+    yield KnownInstruments(frozenset(names.values()))
     for n, (raw, coin) in enumerate(zip(rows, coins, strict=True)):
         details = coin.data or Details(coin.current_price, Usd(coin.price_change_percentage_24h))
         change, at = details.price_change_percentage_24h or Usd(), coin.last_updated

@@ -15,11 +15,11 @@ from collections.abc import Iterable, Iterator
 from typing import Annotated
 
 import msgspec
-from pydantic import Field
 
 from aggregator.api import (
     Acknowledged,
     ExchangeError,
+    Field,
     Leaving,
     Output,
     PriceUpdate,
@@ -28,6 +28,7 @@ from aggregator.api import (
     StreamOptions,
     Unhandled,
     UnknownInstrument,
+    WebSocketAddress,
     excerpt,
 )
 
@@ -43,7 +44,7 @@ Milliseconds = Annotated[str, msgspec.Meta(max_length=13)]
 class TickerOptions(StreamOptions):
     """What the section of an `okx.ticker` feed may contain."""
 
-    urls: Annotated[list[str], Field(min_length=1)] = Field(default=[PUBLIC])
+    urls: Annotated[list[WebSocketAddress], Field(min_length=1)] = Field(default=[PUBLIC])
     """Addresses of the venue's WebSocket, tried in turn."""
 
 

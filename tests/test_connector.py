@@ -13,14 +13,10 @@ from aggregator.connector import (
     UNREADABLE,
     Budget,
     Fetch,
-    Instruments,
-    Options,
     PollConnector,
-    PollOptions,
     Request,
     Send,
     StreamConnector,
-    StreamOptions,
     Unhandled,
     excerpt,
     slices,
@@ -28,6 +24,7 @@ from aggregator.connector import (
     unreadable,
 )
 from aggregator.errors import ConnectorError, ExchangeError, PayloadError
+from aggregator.options import Instruments, Options, PollOptions, StreamOptions
 
 
 class Poll(PollConnector):

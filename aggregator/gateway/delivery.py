@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from aggregator import wire
-from aggregator.hub import Audience, Wants
+from aggregator.audience import Audience, Wants
 
 from .outbox import Outbox
 

@@ -40,7 +40,6 @@ class Close:
 
     GOING_AWAY = 1001
     UNSUPPORTED = 1003
-    INTERNAL = 1011
     SLOW_CONSUMER = 4008
     NO_PONG = 4010
 
@@ -135,6 +134,18 @@ def decode_short(text: bytes) -> ShortForm:
         raise _refusal(text, e) from None
 
 
+def rate_limited(text: bytes) -> Refusal:
+    """Return the refusal of a command that came too soon."""
+    return Refusal(Code.RATE_LIMITED, "too many commands; slow down", id=_id_of(text))
+
+
+def _id_of(text: bytes) -> Id:
+    try:
+        return _WITH_ID.validate_json(text).id
+    except ValidationError:
+        return None
+
+
 def _refusal(text: bytes, e: ValidationError) -> Refusal:
     fault = e.errors(include_url=False, include_context=False, include_input=False)[0]
     if fault["type"] == "json_invalid":
@@ -142,11 +153,7 @@ def _refusal(text: bytes, e: ValidationError) -> Refusal:
     # Where it went wrong is said in the daemon's own words: what the client sent is not echoed.
     place = ".".join(str(key) for key in fault["loc"] if isinstance(key, int) or key in _FIELDS)
     message = f"{place}: {fault['msg']}" if place else _MESSAGES.get(fault["type"], fault["msg"])
-    try:
-        known = {"id": _WITH_ID.validate_json(text).id}
-    except ValidationError:
-        known = {"id": None}
-    return Refusal(Code.BAD_COMMAND, message, **known)
+    return Refusal(Code.BAD_COMMAND, message, id=_id_of(text))
 
 
 _FIELDS = {"type", "channels", "id", "action", "symbol"}

@@ -138,8 +138,7 @@ class Server:
             raise
         address = request.remote or ""
         if refusal := self._sessions.refusal(address):
-            status, text = refusal
-            return _error(status, "too_many_connections", text)
+            return _error(*refusal)
         session = self._sessions.create(address, short=short)
         try:
             transport, early = handoff.take_over(request, session, accept)

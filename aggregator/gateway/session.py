@@ -144,7 +144,7 @@ class Session(Delivery, asyncio.BufferedProtocol):
     def _command(self, text: bytes) -> None:
         try:
             if not self._allowed():
-                raise Refusal(Code.RATE_LIMITED, "too many commands; slow down")
+                raise protocol.rate_limited(text)
             if self.short:
                 self._short_form(text)
             else:

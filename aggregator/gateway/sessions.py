@@ -68,17 +68,17 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._everybody)
 
-    def refusal(self, address: str) -> tuple[int, str] | None:
-        """Return the HTTP status and reason for refusing one more from this address, if any."""
+    def refusal(self, address: str) -> tuple[int, str, str] | None:
+        """Return HTTP status, code and text if one more from this address is to be refused."""
         if self.stopping:
             self.counters.rejected["stopping"] += 1
-            return 503, "the daemon is stopping"
+            return 503, "stopping", "the daemon is stopping"
         if len(self._everybody) >= self.config.max_connections:
             self.counters.rejected["max_connections"] += 1
-            return 503, "all connections are taken"
+            return 503, "too_many_connections", "all connections are taken"
         if self._per_address[address] >= self.config.max_connections_per_address:
             self.counters.rejected["max_connections_per_address"] += 1
-            return 429, "too many connections from one address"
+            return 429, "too_many_connections", "too many connections from one address"
         return None
 
     def create(self, address: str, *, short: bool) -> Session:

@@ -10,8 +10,9 @@ import aiohttp
 from aggregator import __version__
 from aggregator.channel import Channel
 from aggregator.config import Config, Feed
-from aggregator.connector import PollConnector, PollOptions
+from aggregator.connector import PollConnector
 from aggregator.hub import Hub
+from aggregator.options import PollOptions
 
 from .budget import Budgets
 from .dial import DialLimiter
@@ -120,7 +121,7 @@ class Ingest:
     ) -> Poller:
         if feed.cls is None or not isinstance(feed.options, PollOptions):
             raise TypeError(f"the options of {feed.name} are none for polling")
-        limits = self._config.budget(feed.cls)
+        limits = self._config.budget(feed)
         budget = self.budgets.get(feed.cls.exchange, feed.options.base_url, limits)
         poller = Poller(feed, channel, self._hub, session, status, budget)
         poller.declare_plan()

@@ -65,6 +65,7 @@ class FeedStatus:
         "_stale_after_s",
         "_started",
         "_steady",
+        "_steady_detail",
         "_steady_reason",
         "_was_live",
         "counters",
@@ -95,6 +96,7 @@ class FeedStatus:
         # What the feed is while data come.
         self._steady = State.LIVE
         self._steady_reason = "data are coming"
+        self._steady_detail: Detail | None = None
         self._cause: Cause | None = None
         self.counters = FeedCounters()
         self.effective_interval_s = interval_s
@@ -136,7 +138,7 @@ class FeedStatus:
         """Take note that data arrived. On the way of every message: as cheap as can be."""
         self.last_data = now
         if self.state is not self._steady:
-            self._change(self._steady, self._steady_reason)
+            self._change(self._steady, self._steady_reason, self._steady_detail)
 
     def down(self, reason: str) -> None:
         """Say that the feed does not work."""
@@ -170,19 +172,21 @@ class FeedStatus:
         news = self.state is not State.LIMITED or cause != self._cause
         self._steady, self._steady_reason, self._cause = State.LIMITED, reason, cause
         self.effective_interval_s = effective_interval_s
+        self._steady_detail = {
+            # How long a block by the venue lasts, it says itself.
+            "effective_interval_s": None if cause == "blocked" else round(effective_interval_s, 3),
+            "cause": cause,
+            "until_us": until_us,
+        }
         if self.state in FINAL and not (self.state is State.DOWN and cause == "blocked"):
             return
         if news:
-            detail: Detail = {
-                "effective_interval_s": round(effective_interval_s, 3),
-                "cause": cause,
-                "until_us": until_us,
-            }
-            self._change(State.LIMITED, reason, detail)
+            self._change(State.LIMITED, reason, self._steady_detail)
 
     def unlimited(self) -> None:
         """Say that nothing limits the feed any more; it is live with the next data."""
         self._steady, self._steady_reason, self._cause = State.LIVE, "data are coming", None
+        self._steady_detail = None
         self.effective_interval_s = self._interval_s
 
     def unknown_instrument(self, instrument: str, reason: str) -> None:
@@ -213,7 +217,13 @@ class FeedStatus:
         before = self._channel.instruments or set()
         self._channel.instruments = set(instruments)
         for gone in sorted(before - instruments):
-            self.unknown_instrument(gone, "no longer listed")
+            self._channel.withdraw(gone)
+            self.unknown[gone] = "no longer listed"
+            log.info("feed %s: %s is no longer listed", self.name, printable(gone))
+            now_us = self._hub.now_us()
+            self._publish(State.UNKNOWN_INSTRUMENT, now_us, "no longer listed", gone)
+            # News for who had it; who comes later need not know what there once was.
+            self._hub.system.withdraw(f"{self.name}:{gone}")
         self.known_again(instruments)
 
     def _age(self, now: float) -> float:

@@ -12,9 +12,10 @@ import aiohttp
 
 from aggregator.channel import Channel
 from aggregator.config import Feed
-from aggregator.connector import PollConnector, PollOptions, Request
+from aggregator.connector import PollConnector, Request
 from aggregator.errors import AggregatorError
 from aggregator.hub import Hub
+from aggregator.options import PollOptions
 
 from . import fetch
 from .backoff import Backoff, Uniform

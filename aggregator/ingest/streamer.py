@@ -13,9 +13,10 @@ from yarl import URL
 
 from aggregator.channel import Channel
 from aggregator.config import Feed
-from aggregator.connector import StreamConnector, StreamOptions
+from aggregator.connector import StreamConnector
 from aggregator.errors import ConnectorError
 from aggregator.hub import Hub
+from aggregator.options import StreamOptions
 
 from .backoff import Backoff, Uniform
 from .connection import CLOSE_TIMEOUT_S, MAX_FRAME_BYTES, Connection, WebSocket

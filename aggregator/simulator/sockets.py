@@ -72,7 +72,10 @@ class Sockets:
         socket = web.WebSocketResponse(
             autoclose=False, autoping=False, compress=False, max_msg_size=_MAX_MESSAGE, timeout=0.1
         )
-        await socket.prepare(request)
+        try:
+            await socket.prepare(request)
+        except ConnectionError:
+            return socket  # gone before the handshake was answered
         connection = Connection(
             venue,
             path,

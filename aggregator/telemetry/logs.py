@@ -52,11 +52,27 @@ class Logfmt(logging.Formatter):
 
 def _text(record: logging.LogRecord) -> str:
     """Return the message; what venues and clients said can't forge lines or move the cursor."""
-    message = record.getMessage()
-    text = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in message)
+    text = _printable(record.getMessage())
     if record.exc_info:
-        text += "\n" + logging.Formatter().formatException(record.exc_info)
+        # Indented, so that no line of it looks like one of the log.
+        lines = logging.Formatter().formatException(record.exc_info).split("\n")
+        text += "".join(f"\n    {_printable(line)}" for line in lines)
     return text
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
+def _is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
+    """Whether systemd reads this stream: a terminal started by one of its services inherits
+    the variable, but its stream is another one.
+    """
+    try:
+        status = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return False
+    return environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
 def set_up(
@@ -65,8 +81,8 @@ def set_up(
     """Send the log to `stream`, or else to standard error."""
     target = stream or sys.stderr
     handler = logging.StreamHandler(target)
-    journal = "JOURNAL_STREAM" in environ
-    handler.setFormatter(Human() if target.isatty() and not journal else Logfmt(journal=journal))
+    journal = _is_journal(target, environ)
+    handler.setFormatter(Human() if target.isatty() else Logfmt(journal=journal))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # It says what it does to each job at each run; what matters of it, the poller says.
     logging.getLogger("apscheduler").setLevel(logging.ERROR)

@@ -97,12 +97,21 @@ class Metrics(Collector):
                 for key, value in table(s.counters).items()
             }
             yield _counter(name, text, kinds, "feed", label)
+        events: Values = {(name,): n for name, n in self._ingest.scheduler_events.items()}
+        yield _counter("scheduler_events", "Polls missed, doubled or failed.", events, "event")
+        yield from self._of_states()
+
+    def _of_states(self) -> Iterator[Metric]:
         states: Values = {
             (feed, state.value): float(s.state is state)
-            for feed, s in statuses.items()
+            for feed, s in self._ingest.statuses.items()
             for state in State
+            if state is not State.UNKNOWN_INSTRUMENT  # of instruments, not of feeds
         }
         yield _gauge("feed_state", "1 for the state that the feed is in.", states, "feed", "state")
+        unknown: Values = {(feed,): len(s.unknown) for feed, s in self._ingest.statuses.items()}
+        text = "Instruments that the venue does not know, or no longer lists."
+        yield _gauge("feed_unknown_instruments", text, unknown, "feed")
         now_us = self._hub.now_us()
         ages: Values = {
             (name,): (now_us - max(slot.us for slot in slots)) / 1e6
@@ -146,6 +155,7 @@ class Metrics(Collector):
             ("connections_closed", "Closed by the daemon, by code.", "code", counters.closed),
             ("commands", "Commands of clients.", "type", counters.commands),
             ("refusals", "Commands refused, by code.", "code", counters.refused),
+            ("http_errors", "HTTP answers from 400 up, by status.", "status", counters.http_errors),
         )
         for name, text, label, table in tables:
             yield _counter(name, text, {(str(k),): v for k, v in table.items()}, label)

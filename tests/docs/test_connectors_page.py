@@ -17,16 +17,9 @@ from docs.pages import blocks, code, loads, names, section, table, text_of
 
 import aggregator.api
 from aggregator import registry
-from aggregator.connector import (
-    Notice,
-    PollConnector,
-    PollOptions,
-    Request,
-    StreamConnector,
-    StreamOptions,
-    translate,
-)
+from aggregator.connector import Notice, PollConnector, Request, StreamConnector, translate
 from aggregator.errors import ExchangeError
+from aggregator.options import PollOptions, StreamOptions
 
 FILES = ("pyproject.toml", "tinyex_prices.py", "tinyex_trades.py", "test_tinyex.py")
 SECTIONS = [b for b in blocks("connectors", "toml") if "[feeds." in b.text]

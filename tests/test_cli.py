@@ -1,0 +1,344 @@
+"""The command line: real processes for what a shell sees, in-process calls for the rest."""
+
+import asyncio
+import json
+import signal
+import socket
+import sys
+import tomllib
+
+import pytest
+from aiohttp import web
+from click.testing import CliRunner
+
+from aggregator import __version__, app, cli, configdoc, sources
+
+COMMANDS = sorted(cli.main.commands)
+ONE_FEED = '[feeds.btc]\nconnector = "okx.ticker"\ninstruments = ["BTC/USDT"]\n'
+
+
+@pytest.fixture
+def invoke(monkeypatch, tmp_path):
+    """Return a function that calls a command in this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sources, "PLACES", ())
+    return lambda *args: CliRunner().invoke(cli.main, [str(arg) for arg in args])
+
+
+@pytest.fixture
+async def answers(unused_port):
+    """Return a function that serves `/channels` with this text, and gives the URL of it."""
+    runners = []
+
+    async def answers(text, status=200):
+        async def handler(request):
+            del request
+            return web.Response(text=text, status=status)
+
+        application = web.Application()
+        application.router.add_get("/channels", handler)
+        runners.append(web.AppRunner(application))
+        await runners[-1].setup()
+        site = web.TCPSite(runners[-1], "127.0.0.1", 0)
+        await site.start()
+        return f"http://127.0.0.1:{runners[-1].addresses[0][1]}"
+
+    yield answers
+    for runner in runners:
+        await runner.cleanup()
+
+
+@pytest.fixture
+def unused_port():
+    """Return a port of loopback on which nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
+
+
+def one_line(text):
+    assert text.count("\n") == 1, text
+    assert "Traceback" not in text
+    return text
+
+
+# What a shell sees.
+
+
+def test_version(run_cli):
+    """Name and version, nothing else."""
+    result = run_cli("--version")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout == f"aggregator, version {__version__}\n"
+
+
+def test_help_lists_every_command(run_cli):
+    """With a line on each; without a command the same is shown, as a usage error."""
+    result = run_cli("--help")
+    assert result.returncode == 0
+    for name in COMMANDS:
+        assert f"\n  {name} " in result.stdout
+    assert run_cli().returncode == 2
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_itself(invoke, name):
+    """And every option of it that is not hidden."""
+    result = invoke(name, "--help")
+    assert result.exit_code == 0
+    for option in cli.main.commands[name].params:
+        assert option.human_readable_name.upper() in result.output or option.hidden or option.help
+    assert cli.main.commands[name].help.partition("\n")[0] in " ".join(result.output.split())
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["no-such-command"],
+        ["--no-such-option"],
+        ["run", "--port", "70000"],
+        ["run", "--log-level", "loud"],
+        ["check-config", "extra"],
+        ["watch"],
+        ["channels", "--url", "ftp://127.0.0.1"],
+        ["simulator", "--cache-s", "-1"],
+        ["simulator", "--port", "x"],
+    ],
+)
+def test_misuse_is_exit_code_2(invoke, args):
+    """With the usage, and what is wrong."""
+    result = invoke(*args)
+    assert result.exit_code == 2
+    assert "Error: " in result.output
+
+
+@pytest.mark.parametrize("command", ["run", "demo", "check-config", "print-config"])
+def test_a_bad_configuration_is_exit_code_78(run_cli, tmp_path, command):
+    """With one line per fault on standard error, and nothing else."""
+    path = tmp_path / "bad.toml"
+    path.write_text('[server]\nport = "x"\nprot = 1\n')
+    result = run_cli(command, "--config", path)
+    assert (result.returncode, result.stdout) == (78, "")
+    first, second = result.stderr.splitlines()
+    assert first.startswith(f"{path}: server.port = 'x': ")
+    assert second.startswith(f"{path}: server.prot: unknown key")
+
+
+def test_a_configuration_that_is_missing_is_exit_code_78(run_cli, tmp_path):
+    """The default places are no replacement for a file that is named."""
+    result = run_cli("run", "--config", "missing.toml")
+    assert result.returncode == 78
+    assert one_line(result.stderr) == "missing.toml: can't be read: No such file or directory\n"
+
+
+def test_a_variable_is_refused_by_name(run_cli):
+    """By a real process, with a real environment."""
+    result = run_cli("check-config", environ={"AGGREGATOR_SERVER__PORT": "x"})
+    assert result.returncode == 78
+    assert one_line(result.stderr).startswith("environment: AGGREGATOR_SERVER__PORT: server.port")
+
+
+@pytest.mark.parametrize("command", [["channels"], ["watch", "bitcoinprice"]])
+def test_without_a_daemon_it_is_exit_code_69(run_cli, unused_port, command):
+    """One line says so."""
+    scheme = "ws" if command[0] == "watch" else "http"
+    url = f"{scheme}://127.0.0.1:{unused_port}"
+    result = run_cli(*command, "--url", url)
+    assert (result.returncode, result.stdout) == (69, "")
+    assert one_line(result.stderr).startswith("can't reach ")
+    assert url in result.stderr
+
+
+def test_a_port_that_is_taken_is_exit_code_69(run_cli, unused_port):
+    """For the daemon and for the simulator."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        daemon = run_cli("run", "--port", port)
+        simulator = run_cli("simulator", "--port", port)
+    assert (daemon.returncode, simulator.returncode) == (69, 69)
+    assert f"can't listen on 127.0.0.1:{port}: " in daemon.stderr
+    assert f"can't listen on 127.0.0.1:{port}: " in one_line(simulator.stderr)
+
+
+async def test_the_simulator_alone_says_where_it_is(tmp_path):
+    """The options that point a feed at it can be copied from what it prints."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "aggregator", "simulator", "--port", "0"),
+        stdout=asyncio.subprocess.PIPE,
+        cwd=tmp_path,
+    )
+    lines = [(await process.stdout.readline()).decode() for _ in range(4)]
+    process.send_signal(signal.SIGINT)
+    assert await process.wait() == 0
+    assert lines[0].startswith("simulated venues at http://127.0.0.1:")
+    venues = {line.split(":")[0].strip(): line.partition(": ")[2] for line in lines[1:]}
+    assert set(venues) == {"binance", "coingecko", "okx"}
+    assert json.loads(venues["okx"])["urls"][0].startswith("ws://127.0.0.1:")
+
+
+# check-config, print-config.
+
+
+def test_check_config_of_a_good_file(invoke, tmp_path):
+    """Says what was checked, with exit code 0."""
+    path = tmp_path / "good.toml"
+    path.write_text(ONE_FEED)
+    result = invoke("check-config", "--config", path)
+    assert (result.exit_code, result.stdout) == (0, f"{path}: good, 1 feeds\n")
+    assert invoke("check-config").stdout == "built-in defaults: good, 8 feeds\n"
+
+
+def test_check_config_warns(invoke, tmp_path, monkeypatch, add_distribution):
+    """Of what lets the daemon run all the same: an unused credential, a broken connector."""
+    site = add_distribution("broken-venue", {}, {"broken.ticker": "no_such_module:X"})
+    monkeypatch.syspath_prepend(site)
+    path = tmp_path / "odd.toml"
+    path.write_text(ONE_FEED + '[feeds.x]\nconnector = "broken.ticker"\n[credentials]\na = "s3c"\n')
+    result = invoke("check-config", "--config", path)
+    assert (result.exit_code, result.stdout) == (0, f"{path}: good, 2 feeds\n")
+    assert result.stderr.splitlines() == [
+        "warning: credential a is used by no feed",
+        "warning: feeds.x: broken.ticker: ModuleNotFoundError: No module named 'no_such_module'",
+    ]
+
+
+def test_print_config_is_a_configuration_with_secrets_masked(run_cli, tmp_path):
+    """What it prints can be kept as a file; a secret is in it from nowhere."""
+    folder = tmp_path / "credentials"
+    folder.mkdir()
+    (folder / "coingecko_api_key").write_text("s3cret-of-a-file\n")
+    path = tmp_path / "in.toml"
+    text = '[server]\nops_token = "s3cret-of-toml"\nport = 1\n[credentials]\nx = "s3cret-too"\n'
+    path.write_text(text + "[feeds.btc]\nconnector = 'coingecko.top'\n")
+    environ = {
+        "CREDENTIALS_DIRECTORY": str(folder),
+        "AGGREGATOR_CREDENTIALS__Y": "s3cret-of-a-variable",
+        "AGGREGATOR_SERVER__HEARTBEAT_S": "7",
+    }
+    result = run_cli("print-config", "--config", path, environ=environ)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "s3cret" not in result.stdout
+    assert result.stdout.count(configdoc.MASK) == 5
+    printed = tmp_path / "out.toml"
+    printed.write_text(result.stdout)
+    server = tomllib.loads(result.stdout)["server"]
+    assert (server["port"], server["heartbeat_s"]) == (1, 7.0)
+    again = run_cli("print-config", "--config", printed)
+    assert again.returncode == 0
+    assert configdoc.MASK not in again.stdout
+
+
+# connectors, channels.
+
+
+def test_connectors_lists_all_with_what_is_wrong(run_cli, add_distribution):
+    """A broken one of a stranger's stands among ours."""
+    modules = {"crashing_venue": "raise RuntimeError('no such library\\nat all')"}
+    site = add_distribution("broken-venue", modules, {"crashing.ticker": "crashing_venue:X"})
+    result = run_cli("connectors", environ={"PYTHONPATH": str(site)})
+    assert (result.returncode, result.stderr) == (0, "")
+    title, *rows = [line.split(None, 3) for line in result.stdout.splitlines()]
+    assert title[:3] == ["connector", "exchange", "kind"]
+    assert [row[:3] for row in rows] == [
+        ["binance.24hr", "binance", "polled"],
+        ["binance.orderbook", "binance", "polled"],
+        ["binance.prices", "binance", "polled"],
+        ["coingecko.global", "coingecko", "polled"],
+        ["coingecko.top", "coingecko", "polled"],
+        ["coingecko.trending", "coingecko", "polled"],
+        ["crashing.ticker", "-", "broken"],
+        ["okx.ticker", "okx", "streamed"],
+    ]
+    assert rows[6][3] == "broken-venue 1.2           RuntimeError: no such library at all"
+
+
+CHANNELS = {
+    "channels": [
+        {"channel": "prices", "state": "live", "instruments": ["BTC/USDT"], "age_s": 0.25}
+        | {"subscribers": 3, "reason": "data are coming"},
+        {"channel": "system", "state": None, "instruments": [], "age_s": None}
+        | {"subscribers": 0, "reason": None},
+    ]
+}
+
+
+async def test_channels_shows_a_table_or_the_answer_itself(answers, invoke, monkeypatch):
+    """Straight from the daemon: a proxy in the environment is not asked."""
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.setenv("WATCH_URL", "ws://127.0.0.1:1/ws")
+    url = await answers(json.dumps(CHANNELS))
+    result = await asyncio.to_thread(invoke, "channels", "--url", f"{url}/")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert [line.split() for line in result.stdout.splitlines()] == [
+        ["channel", "state", "instruments", "age", "subscribers", "reason"],
+        ["prices", "live", "1", "0.2", "s", "3", "data", "are", "coming"],
+        ["system", "-", "0", "-", "0"],
+    ]
+    result = await asyncio.to_thread(invoke, "channels", "--url", url, "--json")
+    assert json.loads(result.stdout) == CHANNELS
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "words"),
+    [
+        ("<html>", 200, "no aggregator"),
+        ("[]", 200, "no aggregator"),
+        ("{}", 200, "no aggregator"),
+        ('{"channels": [5]}', 200, "no aggregator"),
+        ('{"channels": [{}]}', 200, "no aggregator"),
+        ("{}", 404, "Not Found"),
+        ("{}", 503, "Service Unavailable"),
+    ],
+)
+async def test_something_else_that_answers_is_no_daemon(answers, invoke, text, status, words):
+    """Exit code 69 and one line, whatever it says."""
+    url = await answers(text, status)
+    result = await asyncio.to_thread(invoke, "channels", "--url", url)
+    assert (result.exit_code, result.stdout) == (69, "")
+    assert words in one_line(result.stderr)
+
+
+@pytest.mark.parametrize("answer", [b"SSH-2.0-OpenSSH\r\n", b""])
+async def test_what_speaks_no_http_is_no_daemon(invoke, answer):
+    """A port on which something else listens."""
+    spoken = asyncio.Event()
+
+    async def speak(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        writer.close()
+        await writer.wait_closed()
+        spoken.set()
+
+    async with await asyncio.start_server(speak, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        result = await asyncio.to_thread(invoke, "channels", "--url", url)
+        await spoken.wait()
+    assert result.exit_code == 69
+    assert one_line(result.stderr).startswith(f"can't reach the daemon at {url}: ")
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:x", "http://[", "http://"])
+def test_an_address_that_is_none_is_no_daemon(invoke, url):
+    """One line, no traceback."""
+    result = invoke("channels", "--url", url)
+    assert result.exit_code == 69
+    one_line(result.stderr)
+
+
+# run, demo.
+
+
+def test_flags_go_before_the_file(invoke, monkeypatch, tmp_path):
+    """What is not given as a flag stays as configured."""
+    seen = []
+    monkeypatch.setattr(app, "run", lambda *args: seen.append(args))
+    path = tmp_path / "some.toml"
+    path.write_text('[server]\nhost = "127.0.0.2"\nport = 5\n')
+    assert invoke("run", "--config", path).exit_code == 0
+    args = ["--port", "0", "--host", "::1", "--log-level", "debug"]
+    assert invoke("run", "--config", path, *args).exit_code == 0
+    (plain, level), (flagged, debug) = seen
+    assert (plain.server.host, plain.server.port, level) == ("127.0.0.2", 5, "info")
+    assert (flagged.server.host, flagged.server.port, debug) == ("::1", 0, "debug")
