@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from aggregator.connector import Request, Unhandled, translate
+from aggregator.connector import Budget, KnownInstruments, Request, Unhandled, translate
 from aggregator.errors import PayloadError
+from aggregator.model import PriceUpdate
 from connectors.coingecko import Coin, _names
 
 NAMES = ("coingecko.global", "coingecko.top", "coingecko.trending")
@@ -19,14 +20,22 @@ def coin(name, symbol, **fields):
     return {"id": name, "symbol": symbol, "current_price": 1} | fields
 
 
+def coins_of(connector, body):
+    """Return what comes of the rows; the names, which come before, are exactly theirs."""
+    known, *outputs = translate(lambda: connector.on_response(Request("/"), body))
+    instruments = [o.instrument for o in outputs if isinstance(o, PriceUpdate)]
+    assert known == KnownInstruments(frozenset(instruments))
+    assert len(known.instruments) == len(instruments)
+    assert all(isinstance(o, PriceUpdate | Unhandled) for o in outputs)
+    return outputs
+
+
 def top(connector, *rows, raw=None):
-    body = raw if raw is not None else json.dumps(rows).encode()
-    return translate(lambda: connector.on_response(Request("/"), body))
+    return coins_of(connector, raw if raw is not None else json.dumps(rows).encode())
 
 
 def trending(connector, *items):
-    body = json.dumps({"coins": [{"item": item} for item in items]}).encode()
-    return translate(lambda: connector.on_response(Request("/"), body))
+    return coins_of(connector, json.dumps({"coins": [{"item": item} for item in items]}).encode())
 
 
 def global_market(connector, raw):
@@ -77,6 +86,33 @@ def test_budget_and_instruments_are_declared(build):
     known = [type(c).instruments_of(c.options) for c in map(build, NAMES)]
     assert known == [{"GLOBAL/USD"}, None, None]
     assert {build(name).budget.per_minute for name in NAMES} == {30}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_key_brings_the_month_of_the_demo_plan(build, name):
+    """With a key the month has 10,000 calls, as the Demo plan; an empty key is none."""
+    keyless, empty, keyed = build(name), build(name, api_key=""), build(name, api_key="secret")
+    assert type(keyed).budget == Budget(per_minute=30)
+    for connector in (keyless, empty):
+        assert connector.budget_for(connector.options) == Budget(per_minute=30)
+    assert keyed.budget_for(keyed.options) == Budget(per_minute=30, per_month=10_000)
+
+
+@pytest.mark.parametrize(
+    ("name", "ask"), [("coingecko.top", top), ("coingecko.trending", trending)]
+)
+def test_the_names_are_those_of_the_present_answer(build, name, ask):
+    """Each answer names its own coins, so that one that left the list is known to have left."""
+    connector = build(name)
+    answers = [[coin("a", "x"), coin("b", "y")], [coin("b", "y"), coin("c", "z")], []]
+    instruments = [[e.instrument for e in ask(connector, *rows)] for rows in answers]
+    assert instruments == [["X/USD", "Y/USD"], ["Y/USD", "Z/USD"], []]
+
+
+def test_a_coin_without_a_price_is_still_listed(build):
+    """What is in the list has not left it, whether or not there is a price."""
+    [event] = top(build("coingecko.top"), coin("a", "b", current_price=None))
+    assert (event.instrument, event.price) == ("B/USD", "")
 
 
 def test_the_best_ranked_coin_has_the_name_of_the_symbol(build):

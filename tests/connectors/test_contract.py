@@ -15,9 +15,12 @@ import typing
 
 import msgspec
 import pytest
+from pydantic import ValidationError
 
 from aggregator.connector import (
+    Budget,
     Connector,
+    KnownInstruments,
     Output,
     PollConnector,
     Request,
@@ -34,8 +37,9 @@ OBJECT = re.compile(rb'"(?:[^"\\]|\\.)*"|\{\s*\}|\{')
 PURE = {
     *("__future__", "abc", "collections", "collections.abc", "dataclasses", "datetime", "decimal"),
     *("enum", "functools", "itertools", "math", "operator", "re", "string", "types", "typing"),
-    *("urllib.parse", "aggregator.api", "msgspec", "pydantic"),
+    *("urllib.parse", "aggregator.api", "msgspec"),
 }
+NO_ADDRESSES = ("", "venue.example", "/v1", "ftp://venue.example", "{}://", " {}://venue.example")
 CLOCKS = {"now", "utcnow", "today", "fromtimestamp"}
 OUTPUT = typing.get_args(Output)
 
@@ -87,6 +91,35 @@ def test_declares_what_a_runner_needs(connector_type):
         assert field.description, f"{name} has no docstring"
 
 
+def test_the_budget_is_a_function_of_the_options(sample):
+    """Options may change the numbers, but not whether there is a limit, nor where it is said."""
+    budget = sample.type.budget_for(sample.options)
+    assert isinstance(budget, Budget)
+    assert budget == sample.type.budget_for(sample.options)
+    assert bool(budget.per_minute) == bool(sample.type.budget.per_minute)
+    assert budget.used_header == sample.type.budget.used_header
+
+
+def test_addresses_are_checked(connector_name, connector_type, samples_of):
+    """Where a venue is, is an address of HTTP or of a WebSocket, with a host."""
+    options = samples_of(connector_name)[0].options.model_dump()
+    polled = issubclass(connector_type, PollConnector)
+    key, schemes = ("base_url", ("http", "https")) if polled else ("urls", ("ws", "wss"))
+
+    def configure(address):
+        value = address if polled else [address]
+        return getattr(connector_type.options_type(**options | {key: value}), key)
+
+    for scheme in schemes:
+        good = f"{scheme}://127.0.0.1:9000/v1"
+        assert configure(good) == (good if polled else [good])
+    others = {"http", "https", "ws", "wss"}.difference(schemes)
+    bad = [f"{scheme}://venue.example" for scheme in others]
+    for address in (*bad, *(text.format(schemes[1]) for text in NO_ADDRESSES)):
+        with pytest.raises(ValidationError, match="an address begins with"):
+            configure(address)
+
+
 def test_imports_nothing_that_does_io(connector_type):
     """A connector's module imports pure modules only, and says where the venue documents it."""
     module = importlib.import_module(connector_type.__module__)
@@ -95,9 +128,9 @@ def test_imports_nothing_that_does_io(connector_type):
         if isinstance(node, ast.Import):
             assert {a.name for a in node.names} <= PURE
         elif isinstance(node, ast.ImportFrom):
-            names = {f"{node.module}.{a.name}" for a in node.names} | {node.module}
             assert node.level == 0
-            assert names & PURE, f"imports {node.module}"
+            names = {f"{node.module}.{a.name}" for a in node.names}
+            assert node.module in PURE or names <= PURE, f"imports {names}"
 
 
 def test_catches_nothing_and_reads_no_clock(connector_type):
@@ -177,6 +210,17 @@ def test_messages_are_what_the_model_says(sample):
             if text and NUMBER.fullmatch(text):
                 assert text.encode() in line.payload, f"{key}: {text} is not the venue's"
         assert not computed or NUMBER.fullmatch(event.price)
+
+
+def test_messages_are_of_instruments_that_are_known(sample):
+    """A connector that says which instruments there are sends messages of no others."""
+    known = None
+    for _, outputs in sample.replay():
+        for output in outputs:
+            if isinstance(output, KnownInstruments):
+                known = output.instruments
+            elif isinstance(output, Event) and known is not None:
+                assert output.instrument in known
 
 
 def test_unknown_fields_change_nothing(sample):

@@ -10,7 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from aggregator.connector import PollConnector, Request, StreamConnector, translate
+from aggregator.connector import (
+    KnownInstruments,
+    PollConnector,
+    Request,
+    StreamConnector,
+    translate,
+)
 from aggregator.errors import ConnectorError
 from aggregator.model import PriceUpdate
 
@@ -147,7 +153,8 @@ def test_coingecko_coins_keep_every_digit(build, path):
     """Every coin gives a message of the venue's digits, under a name of its own."""
     body = body_of(path)
     rows = as_text(body)
-    events = answer(build("coingecko.top"), body)
+    known, *events = answer(build("coingecko.top"), body)
+    assert known == KnownInstruments(frozenset(event.instrument for event in events))
     assert len(events) == len(rows) > 0
     assert len({event.instrument for event in events}) == len(rows)
     for event, row in zip(events, rows, strict=True):
@@ -173,7 +180,8 @@ def test_coingecko_trending_keeps_every_digit(build, path):
     """Every trending coin gives a message; one without a price in USD has none."""
     body = body_of(path)
     items = [row["item"] for row in as_text(body)["coins"]]
-    events = answer(build("coingecko.trending"), body)
+    known, *events = answer(build("coingecko.trending"), body)
+    assert known == KnownInstruments(frozenset(event.instrument for event in events))
     assert len(events) == len(items) > 0
     assert len({event.instrument for event in events}) == len(items)
     for event, item in zip(events, items, strict=True):

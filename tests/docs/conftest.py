@@ -74,6 +74,7 @@ class Daemon:
             stderr=subprocess.PIPE,
             text=True,
         )
+        self.seen: list[str] = []
         self._lines: queue.Queue[str | None] = queue.Queue()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -81,6 +82,7 @@ class Daemon:
 
     def _read(self) -> None:
         for line in self.process.stderr:
+            self.seen.append(line)
             self._lines.put(line)
         self._lines.put(None)
 

@@ -11,7 +11,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from docs.pages import PAGES, ROOT, all_blocks, blocks, loads, same_shape
+from docs.pages import PAGES, ROOT, all_blocks, blocks, loads, same_shape, section
 
 PATIENCE_S = 30
 BIN = Path(sys.executable).parent
@@ -124,6 +124,19 @@ def answer_is_as_documented(block, answer):
     same_shape(documented, actual)
     if documented.get("type") == "error":
         assert documented == actual
+
+
+def test_the_demo_can_be_broken(demo):
+    """The demo says where its venues are, and there faults can be posted."""
+    [shown] = re.findall(r"`(configured by .*?)`", section("operations", "## Rehearsals"))
+    pattern = re.escape(shown).replace(r"\.\.\.", ".*").replace("PORT", r"\d+")
+    [line] = [found for line in demo.seen if (found := re.search(pattern, line))]
+    url = line[0].rpartition(" ")[2] + "faults"
+    fault = {"venue": "okx", "kind": "mute", "instrument": "NOPE/USDT"}
+    for method, body in (("POST", json.dumps(fault).encode()), ("DELETE", None)):
+        request = urllib.request.Request(url, body, method=method)
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
+            assert answer.status in {200, 201, 204}
 
 
 def test_readyz_names_what_is_not(start_daemon):

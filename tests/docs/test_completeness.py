@@ -7,6 +7,7 @@ import re
 import click
 import pytest
 from docs.pages import PAGES, ROOT, code, names, section, table, text_of
+from pydantic import SecretStr
 
 from aggregator import app, cli, config, registry
 from aggregator.gateway import protocol, server
@@ -14,7 +15,7 @@ from aggregator.ingest.counters import FeedCounters
 from aggregator.model import State
 from aggregator.simulator.faults import KINDS, VENUES
 
-BEING_WRITTEN = {"docs/architecture.md", "docs/performance.md"}
+BEING_WRITTEN = {"docs/performance.md"}
 OURS = [f.cls for f in registry.everything() if f.distribution.startswith("exchange-")]
 
 
@@ -90,6 +91,18 @@ def test_metrics(demo):
             assert re.findall(r"(\w+)=", labels) == code(row["labels"])
 
 
+def test_states_of_the_metric(demo):
+    """A series for each state that a feed can be in; what instruments are has its own metric."""
+    page = demo.get("/metrics")
+    states = re.findall(
+        r'^aggregator_feed_state{feed="bitcoinprice",state="(\w+)"}', page, re.MULTILINE
+    )
+    assert sorted(states) == sorted(set(State) - {State.UNKNOWN_INSTRUMENT})
+    assert 'aggregator_feed_unknown_instruments{feed="bitcoinprice"} 0.0\n' in page
+    for state in re.findall(r'state=~?"([^"]*)"', section("operations", "## Health")):
+        assert set(state.replace("\\|", "|").split("|")) <= set(states)
+
+
 @pytest.mark.parametrize("page", ["protocol", "operations", "README", "connectors"])
 def test_metrics_in_text(page, demo):
     """A metric that is mentioned anywhere exists."""
@@ -153,6 +166,7 @@ def test_close_codes():
 def test_http_codes():
     """The codes of HTTP's errors are all named."""
     used = set(re.findall(r'_error\(\s*\w+,\s*"(\w+)"', source("gateway")))
+    used |= set(re.findall(r'return [45]\d\d, "(\w+)", ', source("gateway")))
     used |= {*server._CODES.values(), "bad_request"}
     listed = section("protocol", "## HTTP").partition("\n\n### ")[0]
     text = " ".join(listed.split()).partition("with these codes:")[2]
@@ -200,7 +214,13 @@ def test_budgets():
     for cls in OURS:
         [row] = [r for r in rows if code(r["exchange"]) == [cls.exchange]]
         assert row["per minute"] == str(cls.budget.per_minute or "none")
-        assert row["per month"] == str(cls.budget.per_month or "none")
+        secrets = {key: SecretStr("x") for key, _ in config._secrets(cls)}
+        with_key = cls.budget_for(cls.options_type.model_construct(**secrets))
+        assert with_key.per_minute == cls.budget.per_minute
+        month = str(cls.budget.per_month or "none")
+        if with_key.per_month != cls.budget.per_month:
+            month += f"; {with_key.per_month} with a key"
+        assert row["per month"] == month
 
 
 def test_credentials():

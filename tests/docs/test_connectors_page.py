@@ -17,7 +17,14 @@ from docs.pages import blocks, code, loads, names, section, table, text_of
 
 import aggregator.api
 from aggregator import registry
-from aggregator.connector import Notice, PollConnector, Request, StreamConnector, translate
+from aggregator.connector import (
+    Connector,
+    Notice,
+    PollConnector,
+    Request,
+    StreamConnector,
+    translate,
+)
 from aggregator.errors import ExchangeError
 from aggregator.options import PollOptions, StreamOptions
 
@@ -144,6 +151,9 @@ def test_everything_that_may_be_imported_is_named():
     text = text_of("connectors")
     missing = {n for n in aggregator.api.__all__ if not re.search(rf"\b{n}\b", text)}
     assert missing <= {"Connector", "ConnectorError", "Event", "Instrument", "Options"}
+    for block in blocks("connectors", "python"):
+        ours = re.findall(r"^(?:from|import) (aggregator\S*|pydantic\S*)", block.text, re.MULTILINE)
+        assert set(ours) == {"aggregator.api"}
 
 
 def test_outputs_and_methods_are_those_that_there_are():
@@ -157,6 +167,9 @@ def test_outputs_and_methods_are_those_that_there_are():
         name, _, fields = signature.removesuffix(")").partition("(")
         declared = list(getattr(aggregator.api, name).__dataclass_fields__) if fields else []
         assert [f for f in fields.split(", ") if f] == declared
+    declares = names(table(section("connectors", "### What a connector declares"), "name"))
+    for name in (d.partition("(")[0] for d in declares):
+        assert name in Connector.__annotations__ or hasattr(StreamConnector, name)
     methods = names(table(section("connectors", "### What the runner calls"), "method"))
     for method in (m.partition("(")[0] for m in methods):
         assert hasattr(PollConnector, method) or hasattr(StreamConnector, method)

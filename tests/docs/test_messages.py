@@ -13,10 +13,14 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from decimal import Decimal
+from typing import get_args
 
 import pytest
 import websockets.sync.client
 from docs.pages import all_blocks, blocks, code, loads, names, same_shape, section, table, text_of
+
+from aggregator.ingest.freshness import Cause
 
 PATIENCE_S = 30
 LIVE = {"price_update", "system_status", "heartbeat", "test_message"}
@@ -24,6 +28,16 @@ CONVERSATIONS = [b for b in blocks("protocol") if b.language == "text"]
 MESSAGES = [
     (block, line) for block in all_blocks("json") for line in block.text.splitlines() if line
 ]
+
+
+HASTY = """
+[server]
+port = 0
+[feeds.x]
+connector = "coingecko.global"
+base_url = "http://127.0.0.1:{port}/coingecko/api/v3"
+interval_s = 0.1
+"""
 
 
 def connect(url):
@@ -232,6 +246,20 @@ def test_states(rehearsal, venues):
             same_shape(documented.pop(message["data"]["state"]), message)
 
 
+def test_detail_of_limited(start_daemon):
+    """What limits a feed, and how often data come then, is said whenever the state is."""
+    text = section("protocol", "### system_status").partition("`cause` is ")[2]
+    documented = code(text.partition("\n\n")[0])
+    assert sorted(documented) == sorted([*get_args(Cause), "until_us"])
+    with connect(start_daemon(HASTY).ws()) as ws:
+        ws.send('{"type":"subscribe","channels":["system"]}')
+        message = until(ws, lambda m: m.get("data", {}).get("state") == "limited")
+    detail = message["data"]["detail"]
+    assert list(detail) == ["effective_interval_s", "cause", "until_us"]
+    assert (detail["cause"], detail["until_us"]) == ("cached", None)
+    assert detail["effective_interval_s"] > Decimal("0.1")
+
+
 def test_heartbeat(strict):
     """The documented heartbeat comes on its channel."""
     [documented] = examples(type="heartbeat")
@@ -281,15 +309,16 @@ def test_rate_limited(demo):
     [documented] = examples(code="rate_limited")
     with connect(demo.ws()) as ws:
         for _ in range(200):
-            ws.send('{"type":"ping"}')
+            ws.send(json.dumps({"type": "ping", "id": documented["id"]}))
         answers = [receive(ws) for _ in range(200)]
         assert next(a for a in answers if a["type"] == "error") == documented
         assert {a["type"] for a in answers} == {"pong", "error"}
-        answer = documented
-        while answer == documented:
+        assert {a["id"] for a in answers} == {documented["id"]}
+        refused = answer = documented | {"id": "again"}
+        while answer == refused:
             ws.send('{"type":"ping","id":"again"}')
             answer = receive(ws)
-        assert answer["id"] == "again"
+        assert (answer["type"], answer["id"]) == ("pong", "again")
 
 
 CLOSES = {
@@ -342,7 +371,9 @@ def test_close_at_the_end(start_daemon):
 def test_refused_handshakes(strict, demo):
     """What refuses a handshake has the documented status and code."""
     rows = table(section("protocol", "## Connecting"), "status")
-    documented = {int(row["status"]): code(row["code"])[0] for row in rows}
+    pairs = [(int(row["status"]), *code(row["code"])) for row in rows]
+    assert pairs[-2:] == [(503, "too_many_connections"), (503, "stopping")]
+    documented = dict(pairs[:-2])
 
     def get(daemon, **headers):
         request = urllib.request.Request(f"http://127.0.0.1:{daemon.port}/ws", headers=headers)
@@ -361,7 +392,6 @@ def test_refused_handshakes(strict, demo):
             head = sock.recv(12)
         assert head == b"HTTP/1.1 429"
         assert documented[429].encode() in received_to(sock, b"}")
-    assert documented[503] == "too_many_connections"
 
 
 def test_broadcast(demo, strict):
