@@ -75,8 +75,11 @@ class Channel:
         """Forget an instrument and its last value, which would look like a present one."""
         if self.instruments is not None:
             self.instruments.discard(instrument)
-        if instrument in self.slots:
-            self.slots[instrument].frame = None
+        slot = self.slots.get(instrument)
+        if slot is not None:
+            slot.frame = None
+            if not slot.listeners:
+                del self.slots[instrument]
 
     def snapshot(self) -> list[Slot]:
         """Return the slots that have a last value, oldest message first."""

@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import json
 import multiprocessing
+import os
 import time
 from multiprocessing.connection import Connection
 
@@ -70,11 +71,11 @@ async def read_all(port: int, channel: str) -> None:
     """Be a client that reads everything."""
     while True:
         with contextlib.suppress(OSError):
-            async with ClientSession() as session, session.ws_connect(f"ws://127.0.0.1:{port}/ws") as ws:
+            url = f"ws://127.0.0.1:{port}/ws"
+            async with ClientSession() as session, session.ws_connect(url) as ws:
                 await ws.send_json({"type": "subscribe", "channels": [channel]})
                 async for _ in ws:
                     pass
-        port = 0 or port
         await asyncio.sleep(0.2)
 
 
@@ -144,8 +145,6 @@ base_url = "http://127.0.0.1:{binance_port}"
 
 async def main() -> None:
     """Measure, and print."""
-    import os
-
     os.sched_setaffinity(0, {1})
     app = web.Application()
     app.router.add_get("/ws/v5/public", okx)

@@ -40,13 +40,16 @@ def median(values: Sequence[float]) -> float:
     return statistics.median(values)
 
 
-def show(name: str, titles: Sequence[str], rows: Sequence[Sequence[object]], **more: object) -> None:
+def show(
+    name: str, titles: Sequence[str], rows: Sequence[Sequence[object]], **more: object
+) -> None:
     """Print a table and write it to `results/<name>.json`."""
     cells = [[str(cell) for cell in row] for row in [titles, *rows]]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     print(f"\n{name}  ({machine()})")
-    for row in cells:
-        print("  " + "  ".join(c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))))
+    for first, *others in cells:
+        aligned = [c.rjust(w) for c, w in zip(others, widths[1:], strict=True)]
+        print("  ".join(["", first.ljust(widths[0]), *aligned]))
     RESULTS.mkdir(exist_ok=True)
     report = {"machine": machine(), "titles": titles, "rows": rows, **more}
     (RESULTS / f"{name}.json").write_text(json.dumps(report, indent=1, default=str) + "\n")

@@ -24,6 +24,7 @@ from aggregator.api import (
     KnownInstruments,
     Options,
     Output,
+    PayloadError,
     PollConnector,
     PollOptions,
     PriceUpdate,
@@ -49,6 +50,8 @@ class TopOptions(GeckoOptions):
     """How many coins, from the largest market capitalisation down."""
 
 
+PRO = "://pro-api."
+"""In the address of the paid plans."""
 NULL = Raw(b"null")
 NUMBER = re.compile(r'("?)(-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?)\1')
 NAME = re.compile(r'[^\s,:*"\\/]+')
@@ -99,14 +102,14 @@ class _Gecko(PollConnector):
 
     @classmethod
     def budget_for(cls, options: Options) -> Budget:
-        """Return the Demo plan's month as well, where there is a key."""
-        key = getattr(options, "api_key", None)
-        return Budget(per_minute=30, per_month=10_000) if key else cls.budget
+        """Return the Demo plan's month as well, where there is a key of it."""
+        demo = getattr(options, "api_key", None) and PRO not in getattr(options, "base_url", "")
+        return Budget(per_minute=30, per_month=10_000) if demo else cls.budget
 
     def requests(self) -> Iterable[Request]:
         """Ask for everything at once."""
         key = self.options.api_key
-        plan = "pro" if "://pro-api." in self.options.base_url else "demo"
+        plan = "pro" if PRO in self.options.base_url else "demo"
         headers = {f"x-cg-{plan}-api-key": key.get_secret_value()} if key else {}
         return [Request(self.path, self._params(), headers)]
 
@@ -168,6 +171,8 @@ class Trending(_Gecko):
 def _coins(rows: list[Raw]) -> Iterator[Output]:
     coins = [json.decode(raw, type=Coin) for raw in rows]
     names = _names(coins)
+    if not names:
+        raise PayloadError("an answer without coins")
     # A coin that is no longer among them has no price here any more.
     yield KnownInstruments(frozenset(names.values()))
     for n, (raw, coin) in enumerate(zip(rows, coins, strict=True)):

@@ -218,7 +218,6 @@ class FeedStatus:
         self._channel.instruments = set(instruments)
         for gone in sorted(before - instruments):
             self._channel.withdraw(gone)
-            self.unknown[gone] = "no longer listed"
             log.info("feed %s: %s is no longer listed", self.name, printable(gone))
             now_us = self._hub.now_us()
             self._publish(State.UNKNOWN_INSTRUMENT, now_us, "no longer listed", gone)

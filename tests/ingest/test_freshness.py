@@ -201,5 +201,8 @@ def test_listed_by_the_venue(polled):
     polled.status.listed(frozenset({"A/B", "C/D"}))
 
     assert polled.channel.instruments == {"A/B", "C/D"}
-    assert [m["data"]["instrument"] for m in polled.system.messages] == [None] + ["C/D"] * 4
-    assert polled.system.states[1:] == ["unknown_instrument", "live"] * 2
+    assert [m["data"]["instrument"] for m in polled.system.messages] == [None] + ["C/D"] * 3
+    # That it is back, its next price says.
+    assert polled.system.states[1:] == ["unknown_instrument", "live", "unknown_instrument"]
+    assert not polled.status.unknown
+    assert "polled:C/D" not in polled.hub.system.slots
