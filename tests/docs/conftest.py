@@ -146,7 +146,7 @@ class Venues:
         self._thread.join(PATIENCE_S)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def demo(tmp_path_factory) -> Iterator[Daemon]:
     """Run the daemon as `aggregator demo` does, until all of its feeds are live."""
     daemon = Daemon("demo", "--port", "0", cwd=tmp_path_factory.mktemp("demo"))
@@ -157,7 +157,7 @@ def demo(tmp_path_factory) -> Iterator[Daemon]:
     assert daemon.stop() == 0
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def venues() -> Iterator[Venues]:
     """Run simulated venues without limits of their own."""
     venues = Venues()
@@ -165,7 +165,7 @@ def venues() -> Iterator[Venues]:
     venues.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def start_daemon(venues, tmp_path_factory):
     """Return a function that runs a daemon with a configuration; it ends with the tests."""
     running: list[Daemon] = []
@@ -182,13 +182,13 @@ def start_daemon(venues, tmp_path_factory):
             assert daemon.stop() == 0
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def rehearsal(start_daemon) -> Daemon:
     """Run a daemon whose venues can be broken."""
     return start_daemon(REHEARSAL)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def strict(start_daemon) -> Daemon:
     """Run a daemon with small limits."""
     return start_daemon(STRICT)
