@@ -22,12 +22,12 @@ class Listener(Protocol):
 class Slot:
     """The place of one instrument on one channel: its last value and who wants just it."""
 
-    __slots__ = ("anywhere", "channel", "frame", "head", "instrument", "listeners", "seq", "us")
+    __slots__ = ("anywhere", "channel", "encode", "frame", "instrument", "listeners", "seq", "us")
 
     def __init__(self, channel: Channel, instrument: str, anywhere: set[Listener]) -> None:
         self.channel = channel
         self.instrument = instrument
-        self.head = wire.price_update_head(channel.name, channel.exchange, instrument)
+        self.encode = wire.PriceEncoder(channel.name, channel.exchange, instrument).encode
         self.frame: bytes | None = None
         self.seq = 0
         self.us = 0

@@ -24,7 +24,6 @@ from . import wire
 from .audience import Audience, Session, Wants
 from .channel import Channel, Listener, Slot
 from .model import Event, Heartbeat, PriceUpdate, SystemStatus
-from .wire import END_OF_TIME_US, price_update
 
 EVERYWHERE = "*"
 SYSTEM = "system"
@@ -51,7 +50,6 @@ class Hub:
     ) -> None:
         self.wake = wake
         self._clock_ns = clock_ns
-        self._iso = wire.Clock().iso
         self.epoch = epoch or secrets.token_hex(4)
         self.channels: dict[str, Channel] = {}
         self.audiences: dict[Wants, Audience] = {}
@@ -77,7 +75,7 @@ class Hub:
 
     def now_iso(self) -> str:
         """Return the wall clock as ISO 8601, UTC, with milliseconds."""
-        return self._iso(self.now_us())
+        return wire.iso(self.now_us())
 
     def publish(self, channel: Channel, event: Event, received_us: int) -> None:
         """
@@ -88,37 +86,37 @@ class Hub:
         """
         if isinstance(event, PriceUpdate):
             slot = channel.slots.get(event.instrument) or self._slot(channel, event.instrument)
-            time_us = event.exchange_us
-            if time_us is None or not 0 <= time_us < END_OF_TIME_US:
-                time_us = received_us
-            frame = price_update(
-                slot.head,
-                channel.name,
-                event,
-                channel.seq + 1,
-                self._iso(time_us),
-                received_us,
-                self._clock_ns() // 1000,
-            )
+            frame = slot.encode(event, channel.seq + 1, received_us, self._clock_ns() // 1000)
             if frame is None:
                 channel.unpriced += 1
-            else:
-                self._deliver(slot, frame, received_us)
+                return
         elif isinstance(event, SystemStatus):
             place = event.feed if event.instrument is None else f"{event.feed}:{event.instrument}"
             slot = channel.slots.get(place) or self._slot(channel, place)
-            timestamp = self._iso(received_us)
-            payload = wire.system_status(channel.name, event, channel.seq + 1, timestamp)
-            self._deliver(slot, wire.frame(payload), received_us)
+            timestamp = wire.iso(received_us)
+            frame = wire.frame(wire.system_status(channel.name, event, channel.seq + 1, timestamp))
         elif isinstance(event, Heartbeat):
-            channel.seq += 1
-            payload = wire.heartbeat(channel.name, channel.seq, self._iso(received_us))
-            frame = wire.frame(payload)
-            # An old heartbeat says nothing: it is not kept as a last value.
-            for listener in channel.listeners:
-                listener.offer(frame, None)
+            self._beat(channel, received_us)
+            return
         else:
             raise TypeError(f"{type(event).__name__} can't be published")
+        channel.seq = slot.seq = channel.seq + 1
+        slot.frame = frame
+        slot.us = received_us
+        listeners = channel.listeners
+        if slot.listeners or slot.anywhere:
+            # The union, since nobody gets a message twice who wants it for two reasons.
+            listeners = listeners | slot.listeners | slot.anywhere
+        for listener in listeners:
+            listener.offer(frame, slot)
+
+    @staticmethod
+    def _beat(channel: Channel, received_us: int) -> None:
+        channel.seq += 1
+        frame = wire.frame(wire.heartbeat(channel.name, channel.seq, wire.iso(received_us)))
+        # An old heartbeat says nothing: it is not kept as a last value.
+        for listener in channel.listeners:
+            listener.offer(frame, None)
 
     def broadcast(self, payload: bytes) -> int:
         """Send a message to every session, whatever it subscribed to; return how many they are."""
@@ -132,19 +130,6 @@ class Hub:
         anywhere = self._anywhere.setdefault(instrument, set()) if channel.exchange else set()
         slot = channel.slots[instrument] = Slot(channel, instrument, anywhere)
         return slot
-
-    @staticmethod
-    def _deliver(slot: Slot, frame: bytes, received_us: int) -> None:
-        channel = slot.channel
-        channel.seq = slot.seq = channel.seq + 1
-        slot.frame = frame
-        slot.us = received_us
-        listeners = channel.listeners
-        if slot.listeners or slot.anywhere:
-            # The union, since nobody gets a message twice who wants it for two reasons.
-            listeners = listeners | slot.listeners | slot.anywhere
-        for listener in listeners:
-            listener.offer(frame, slot)
 
     # Flushing.
 

@@ -34,8 +34,8 @@ _five_numbers = msgspec.json.Decoder(
     tuple[float, float | None, float | None, float | None, float | None]
 ).decode
 
-_SECONDS = tuple(f"{second:02d}" for second in range(60))
-_MILLISECONDS = tuple(f".{ms:03d}Z" for ms in range(1000))
+SECONDS = tuple(f"{second:02d}" for second in range(60))
+MILLISECONDS = tuple(f".{ms:03d}Z" for ms in range(1000))
 
 
 def frame(payload: bytes, opcode: int = TEXT) -> bytes:
@@ -59,91 +59,102 @@ def with_conflated(framed: bytes, count: int) -> bytes:
     return frame(b'%b,"conflated":%d}' % (payload_of(framed)[:-1], count))
 
 
-class Clock:
-    """Formats microseconds since the epoch as ISO 8601, UTC, with milliseconds."""
+def minute_text(minute: int) -> str:
+    """Return the beginning of an ISO 8601 time, up to the seconds, of a minute since the epoch."""
+    return datetime.fromtimestamp(60 * minute, UTC).strftime("%Y-%m-%dT%H:%M:")
 
-    __slots__ = ("_minute", "_text")
 
-    def __init__(self) -> None:
+def iso(us: int) -> str:
+    """
+    Return e.g. `2025-12-08T16:30:45.123Z`, of microseconds since the epoch.
+
+    Milliseconds are cut, not rounded. `us` is within 0 and `END_OF_TIME_US`.
+    """
+    second, rest = divmod(us, 1_000_000)
+    minute, second = divmod(second, 60)
+    return minute_text(minute) + SECONDS[second] + MILLISECONDS[rest // 1000]
+
+
+class PriceEncoder:
+    """
+    Encodes the price updates of one instrument on one channel.
+
+    Args:
+        channel: its name, which is also the `connector_id`.
+        exchange: the venue's name.
+        instrument: any text.
+
+    """
+
+    __slots__ = ("_head", "_minute", "_minute_text", "_tail")
+
+    def __init__(self, channel: str, exchange: str, instrument: str) -> None:
+        fields = {
+            "type": "price_update",
+            "connector_id": channel,
+            "exchange": exchange,
+            "instrument": instrument,
+        }
+        self._head = orjson.dumps(fields)[:-1] + b',"price":'
+        self._tail = f',"channel":"{channel}","seq":'
         self._minute = -1
-        self._text = ""
+        self._minute_text = ""
 
-    def iso(self, us: int) -> str:
+    # With the clock in line: this runs once for each message, and each call more would be felt.
+    # That is why it has more lines than other functions.
+    def encode(
+        self, event: PriceUpdate, seq: int, received_us: int, published_us: int
+    ) -> bytes | None:
         """
-        Return e.g. `2025-12-08T16:30:45.123Z`; milliseconds are cut, not rounded.
+        Return the finished frame of a `price_update`, or `None` where the price is no number.
 
-        `us` is within 0 and `END_OF_TIME_US`.
+        Other fields that are no number are left out, each for itself.
         """
-        second, rest = divmod(us, 1_000_000)
+        price, bid, ask = event.price, event.bid, event.ask
+        volume, change = event.volume_24h, event.change_24h_pct
+        text = f"[{price},{bid or 'null'},{ask or 'null'},{volume or 'null'},{change or 'null'}]"
+        try:
+            # All at once, as five numbers or nulls exactly: a third of what looking at each costs.
+            _, has_bid, has_ask, has_volume, has_change = _five_numbers(text)
+            # JSON allows white space around a number, which is none of the number.
+            regular = len(text.split()) == 1
+        except msgspec.DecodeError:
+            regular = False
+        if not regular:
+            # One by one, also for numbers that are too large for a double.
+            if not is_number(price):
+                return None
+            has_bid, has_ask, has_volume, has_change = (
+                None if field is None or not is_number(field) else 0.0
+                for field in (bid, ask, volume, change)
+            )
+        if has_bid is None or has_ask is None or has_volume is None:
+            optional = "" if has_bid is None else f',"bid":{bid}'
+            optional += "" if has_ask is None else f',"ask":{ask}'
+            optional += "" if has_volume is None else f',"volume_24h":{volume}'
+        else:
+            optional = f',"bid":{bid},"ask":{ask},"volume_24h":{volume}'
+        if has_change is not None:
+            optional = f'{optional},"change_24h_pct":{change}'
+        time_us = exchange_us = event.exchange_us
+        if time_us is None or not 0 <= time_us < END_OF_TIME_US:
+            time_us = received_us
+        second, rest = divmod(time_us, 1_000_000)
         minute = second // 60
         if minute != self._minute:
-            self._text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:")
-            self._minute = minute
-        return self._text + _SECONDS[second - 60 * minute] + _MILLISECONDS[rest // 1000]
-
-
-def price_update_head(connector_id: str, exchange: str, instrument: str) -> bytes:
-    """Return the part of a `price_update` that is the same in each message of an instrument."""
-    fields = {
-        "type": "price_update",
-        "connector_id": connector_id,
-        "exchange": exchange,
-        "instrument": instrument,
-    }
-    return orjson.dumps(fields)[:-1] + b',"price":'
-
-
-# More lines than usual, and arguments by position: a call more would be felt here.
-def price_update(  # noqa: PLR0917
-    head: bytes,
-    channel: str,
-    event: PriceUpdate,
-    seq: int,
-    timestamp: str,
-    received_us: int,
-    published_us: int,
-) -> bytes | None:
-    """
-    Return the finished frame of a `price_update`, or `None` where the price is no number.
-
-    Other fields that are no number are left out, each for itself.
-    """
-    price, bid, ask = event.price, event.bid, event.ask
-    volume, change = event.volume_24h, event.change_24h_pct
-    text = f"[{price},{bid or 'null'},{ask or 'null'},{volume or 'null'},{change or 'null'}]"
-    try:
-        # All at once, as five numbers or nulls exactly: a third of what looking at each costs.
-        _, has_bid, has_ask, has_volume, has_change = _five_numbers(text)
-        # JSON allows white space around a number, which is none of the number.
-        regular = len(text.split()) == 1
-    except msgspec.DecodeError:
-        regular = False
-    if not regular:
-        # As regular expressions, also for numbers that are too large for a double.
-        if not is_number(price):
-            return None
-        has_bid, has_ask, has_volume, has_change = (
-            None if field is None or not is_number(field) else 0.0
-            for field in (bid, ask, volume, change)
+            self._minute, self._minute_text = minute, minute_text(minute)
+        before = (
+            f'{price},"timestamp":"{self._minute_text}{SECONDS[second - 60 * minute]}'
+            f'{MILLISECONDS[rest // 1000]}","data":'
         )
-    if has_bid is None:
-        optional = "" if has_ask is None else f',"ask":{ask}'
-    else:
-        optional = f',"bid":{bid}' if has_ask is None else f',"bid":{bid},"ask":{ask}'
-    if has_volume is not None:
-        optional = f'{optional},"volume_24h":{volume}'
-    if has_change is not None:
-        optional = f'{optional},"change_24h_pct":{change}'
-    exchange_us = "null" if event.exchange_us is None else event.exchange_us
-    before = f'{price},"timestamp":"{timestamp}","data":'
-    after = (
-        f',"channel":"{channel}","seq":{seq},"exchange_us":{exchange_us},'
-        f'"received_us":{received_us},"published_us":{published_us}{optional}}}'
-    )
-    payload = b"".join((head, before.encode(), event.data, after.encode()))
-    size = len(payload)
-    # Nearly all are of this size; in line, as everything here.
-    return _MEDIUM(0x81, 126, size) + payload if 126 <= size < 65_536 else frame(payload)
+        after = (
+            f'{self._tail}{seq},"exchange_us":{"null" if exchange_us is None else exchange_us},'
+            f'"received_us":{received_us},"published_us":{published_us}{optional}}}'
+        )
+        payload = b"".join((self._head, before.encode(), event.data, after.encode()))
+        size = len(payload)
+        # Nearly all are of this size.
+        return _MEDIUM(0x81, 126, size) + payload if 126 <= size < 65_536 else frame(payload)
 
 
 def system_status(channel: str, event: SystemStatus, seq: int, timestamp: str) -> bytes:

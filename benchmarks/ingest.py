@@ -74,14 +74,14 @@ def ours_frames(frames: list[bytes]) -> None:
 
     hub.join(Nobody(), frozenset({"bitcoinprice"}))
     on_frame = ticker().on_frame
-    for n, frame in enumerate(frames):
-        received_us = time.time_ns() // 1000
-        if not frame.isascii():
-            frame.decode()
-        for event in on_frame(frame):
-            hub.publish(channel, event, received_us)
-        if n % 16 == 15:
-            hub.flush()
+    for start in range(0, len(frames), 16):
+        for frame in frames[start : start + 16]:
+            received_us = time.time_ns() // 1000
+            if not frame.isascii():
+                frame.decode()
+            for event in on_frame(frame):
+                hub.publish(channel, event, received_us)
+        hub.flush()
 
 
 def ticker() -> Ticker:

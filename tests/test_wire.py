@@ -22,9 +22,12 @@ NO_NUMBERS = [
 ]  # fmt: skip
 
 
-def payload(event: PriceUpdate, timestamp: str = "T") -> bytes:
-    head = wire.price_update_head("feed", "venue", event.instrument)
-    frame = wire.price_update(head, "feed", event, 7, timestamp, 11, 12)
+def encoder(instrument: str = "A/B") -> wire.PriceEncoder:
+    return wire.PriceEncoder("feed", "venue", instrument)
+
+
+def payload(event: PriceUpdate) -> bytes:
+    frame = encoder(event.instrument).encode(event, 7, 11, 12)
     assert frame == wire.frame(wire.payload_of(frame))
     return wire.payload_of(frame)
 
@@ -75,19 +78,29 @@ def test_conflated_frame(size):
     ],
 )
 def test_iso(us, text):
-    """Milliseconds are cut; asked again within the second, it is the same."""
-    clock = wire.Clock()
-    assert [clock.iso(us), clock.iso(us)] == [text, text]
+    """Milliseconds are cut, not rounded."""
+    assert wire.iso(us) == text
 
 
 @given(st.lists(st.integers(0, wire.END_OF_TIME_US - 1), min_size=1, max_size=5))
-def test_iso_any_order(times):
-    """The second that is remembered never shows in another one, forwards or backwards."""
-    clock = wire.Clock()
+def test_time_of_a_price_in_any_order(times):
+    """The minute that is remembered never shows in another one, forwards or backwards."""
+    prices = encoder()
     epoch = datetime(1970, 1, 1, tzinfo=UTC)
     for us in times:
-        back = datetime.fromisoformat(clock.iso(us)) - epoch
+        frame = prices.encode(PriceUpdate("A/B", "1", b"{}", us), 1, 2, 3)
+        timestamp = json.loads(wire.payload_of(frame))["timestamp"]
+        assert timestamp == wire.iso(us)
+        back = datetime.fromisoformat(timestamp) - epoch
         assert round(back.total_seconds() * 1000) == us // 1000
+
+
+@pytest.mark.parametrize("us", [None, -1, wire.END_OF_TIME_US, 10**30])
+def test_time_of_a_price_without_a_usable_one(us):
+    """The timestamp is then that of the receipt; what the venue said is passed on."""
+    frame = encoder().encode(PriceUpdate("A/B", "1", b"{}", us), 1, 1_000_000, 3)
+    sent = json.loads(wire.payload_of(frame))
+    assert (sent["timestamp"], sent["exchange_us"]) == ("1970-01-01T00:00:01.000Z", us)
 
 
 @given(NUMBERS)
@@ -124,7 +137,7 @@ def test_what_is_no_number_is_left_out(text):
 def test_no_numbers(text):
     """Text that is no JSON number is absent, each field for itself; without a price no message."""
     assert not wire.is_number(text)
-    assert wire.price_update(b"", "feed", PriceUpdate("A/B", text, b"{}"), 7, "T", 11, 12) is None
+    assert encoder().encode(PriceUpdate("A/B", text, b"{}"), 7, 11, 12) is None
     names = ("bid", "ask", "volume_24h", "change_24h_pct")
     for name in names:
         fields = dict.fromkeys(names, "2.50") | {name: text}
@@ -135,11 +148,16 @@ def test_no_numbers(text):
 def test_price_update_in_full():
     """Every field of docs/protocol.md, in its order and byte for byte."""
     data = b'{"symbol":"BTCUSDT",  "price":"42150.50"}'
-    event = PriceUpdate("BTC/USDT", "42150.50", data, 5, "42150.49", "42150.51", "18234.5", "-2.45")
-    assert payload(event, "2025-12-08T16:30:45.123Z") == (
+    us = 1_765_211_445_123_000
+    event = PriceUpdate(
+        "BTC/USDT", "42150.50", data, us, "42150.49", "42150.51", "18234.5", "-2.45"
+    )
+    assert payload(event) == (
         b'{"type":"price_update","connector_id":"feed","exchange":"venue",'
         b'"instrument":"BTC/USDT","price":42150.50,"timestamp":"2025-12-08T16:30:45.123Z",'
-        b'"data":' + data + b',"channel":"feed","seq":7,"exchange_us":5,"received_us":11,'
+        b'"data":'
+        + data
+        + b',"channel":"feed","seq":7,"exchange_us":1765211445123000,"received_us":11,'
         b'"published_us":12,"bid":42150.49,"ask":42150.51,"volume_24h":18234.5,'
         b'"change_24h_pct":-2.45}'
     )
