@@ -20,6 +20,8 @@ from .outbox import Outbox
 if TYPE_CHECKING:
     from .sessions import Sessions
 
+NOTHING: Wants = frozenset()
+"""What everybody wants at first: one object for all, since an idle session should cost little."""
 CHUNK = 65_536
 """Bytes that are handed to the transport at once from an outbox."""
 CLOSE_TIMEOUT_S = 2.0
@@ -44,7 +46,7 @@ class Delivery:
     def __init__(self, sessions: Sessions) -> None:
         self._all = sessions
         self._transport: asyncio.Transport
-        self._wants: Wants = frozenset()
+        self._wants = NOTHING
         self._audience: Audience | None = None
         self._outbox: Outbox | None = None
         self._paused = False
@@ -160,6 +162,8 @@ class Delivery:
         if not outbox and not self._paused:
             self._leave_outbox(outbox)
             self._audience = self._all.hub.join(self, self._wants)
+            # The same set for all of an audience.
+            self._wants = self._audience.wants
 
     def _leave_outbox(self, outbox: Outbox) -> None:
         self._all.hub.unregister(outbox, self._wants)

@@ -37,7 +37,7 @@ class Session(Delivery, asyncio.BufferedProtocol):
 
     """
 
-    __slots__ = ("_deaf", "_reader", "_tokens", "_tokens_at", "address", "short")
+    __slots__ = ("_deaf", "_reader", "_spent_until", "address", "short")
 
     def __init__(self, sessions: Sessions, address: str, *, short: bool = False) -> None:
         super().__init__(sessions)
@@ -45,8 +45,7 @@ class Session(Delivery, asyncio.BufferedProtocol):
         self.short = short
         self._reader: Reader | None = None
         self._deaf = False
-        self._tokens = float(sessions.config.command_burst)
-        self._tokens_at = sessions.now()
+        self._spent_until = 0.0
 
     # From the transport.
 
@@ -154,17 +153,21 @@ class Session(Delivery, asyncio.BufferedProtocol):
             self.send(wire.frame(refusal.payload))
 
     def _allowed(self) -> bool:
-        """Take a token from the bucket; when it is empty, let the client wait."""
+        """
+        Count a command against the rate; when it is spent, let the client wait.
+
+        Each command spends `1 / max_commands_per_s` seconds, and `command_burst` of them may be
+        spent ahead: a token bucket in one number (the virtual scheduling of ITU-T I.371).
+        """
         config = self._all.config
         now = self._all.now()
-        earned = (now - self._tokens_at) * config.max_commands_per_s
-        self._tokens = min(float(config.command_burst), self._tokens + earned)
-        self._tokens_at = now
-        if self._tokens >= 1:
-            self._tokens -= 1
-            return True
-        self._all.pause_reading(self._transport, READ_PAUSE_S)
-        return False
+        cost = 1 / config.max_commands_per_s
+        spent_until = max(self._spent_until, now) + cost
+        if spent_until - now > config.command_burst * cost + 1e-9:
+            self._all.pause_reading(self._transport, READ_PAUSE_S)
+            return False
+        self._spent_until = spent_until
+        return True
 
     def _long_form(self, text: bytes) -> None:
         command = protocol.decode(text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -83,7 +84,8 @@ class Sessions:
 
     def create(self, address: str, *, short: bool) -> Session:
         """Create a session; `add` follows when its transport is its own."""
-        return Session(self, address, short=short)
+        # One string for all sessions of an address.
+        return Session(self, sys.intern(address), short=short)
 
     def add(self, session: Session, transport: asyncio.Transport, early: bytes) -> None:
         """Count a session in and let it begin."""
