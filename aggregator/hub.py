@@ -16,6 +16,7 @@ A subscription is written as clients write it: `binance_prices`, `binance_prices
 from __future__ import annotations
 
 import secrets
+import sys
 import time
 from collections.abc import Callable, Iterable
 from operator import attrgetter
@@ -139,17 +140,28 @@ class Hub:
             self.wake()
         self._dirty.append(audience)
 
-    def flush(self) -> None:
-        """Write what every audience waits for."""
+    def flush(self, limit: int = sys.maxsize) -> bool:
+        """
+        Write what every audience waits for, to at most about `limit` sessions.
+
+        Returns:
+            Whether some is left to write by another call, after others had their turn.
+
+        """
         dirty, self._dirty = self._dirty, []
         try:
-            while dirty:
-                self.deliveries += dirty.pop().flush()
+            while dirty and limit > 0:
+                audience = dirty[-1]
+                written, delivered = audience.flush(limit)
+                self.deliveries += delivered
+                limit -= written
+                if not audience.flushing:
+                    dirty.pop()
         finally:
-            # A bug in one session's `write` must not leave the other audiences with a full batch.
-            if dirty:
-                self._dirty += dirty
-                self.wake()
+            # Also after a bug in one session's `write`: the other audiences must not be left with
+            # a batch that nobody knows of.
+            self._dirty += dirty
+        return bool(self._dirty)
 
     # Listening.
 
@@ -183,15 +195,11 @@ class Hub:
 
     def join(self, session: Session, wants: Wants) -> Audience:
         """Put a session into the audience of those who want the same."""
-        if wants in self.audiences:
-            # What was published before is not for the one who joins now. This may also empty the
-            # audience, when all of its sessions get too much.
-            self.deliveries += self.audiences[wants].flush()
         audience = self.audiences.get(wants)
         if audience is None:
             audience = self.audiences[wants] = Audience(wants, self._mark_dirty)
             self._enter(audience, wants)
-        audience.sessions[session] = None
+        audience.add(session)
         return audience
 
     def leave(self, session: Session, audience: Audience) -> bytes:
@@ -202,13 +210,11 @@ class Hub:
             The frames of the batch that the session should still get.
 
         """
-        rest = b"".join(audience.batch)
-        self.deliveries += len(audience.batch)
-        del audience.sessions[session]
+        rest, count = audience.remove(session)
+        self.deliveries += count
         if not audience.sessions:
             del self.audiences[audience.wants]
             self._withdraw(audience, audience.wants)
-            audience.batch = []
         return rest
 
     def register(self, outbox: Listener, wants: Wants) -> None:

@@ -175,21 +175,29 @@ def test_snapshot_of_a_wish(hub):
     assert hub.snapshot(["a:Z/Y", "*:Z/Y", "a"]) == []
 
 
-def test_join_flushes_first(hub):
-    """Who joins gets nothing from before; those who are there get it at once."""
+def test_join_while_a_batch_waits(hub):
+    """Who joins gets nothing from before, and nobody is written to for it."""
     first = joined(hub, "a")
     publish(hub, "a")
     second = joined(hub, "a")
-    assert first.places == [("a", 1)]
+    assert first.places == []
+    publish(hub, "a")
+    third, leaver = joined(hub, "a"), Client()
+    audience = hub.join(leaver, frozenset({"a"}))
+    publish(hub, "a")
+    leaver.write(hub.leave(leaver, audience))
+    hub.flush()
+    hub.flush()
+    assert [len(c.messages) for c in (first, second, third, leaver)] == [3, 2, 1, 1]
+    assert leaver.places == third.places == [("a", 3)]
+    assert hub.deliveries == 7
     publish(hub, "a")
     hub.flush()
-    hub.flush()
-    assert second.places == [("a", 2)]
-    assert first.places == [("a", 1), ("a", 2)]
+    assert [len(c.messages) for c in (first, second, third, leaver)] == [4, 3, 2, 1]
 
 
-def test_join_while_the_audience_empties(hub):
-    """The early flush may drive everybody out; the one who joins is then alone, and is served."""
+def test_leave_while_being_written_to(hub):
+    """A flush may drive sessions out; who joins meanwhile or after it is served."""
 
     class Leaver(Client):
         def write(self, data: bytes) -> None:
@@ -199,11 +207,55 @@ def test_join_while_the_audience_empties(hub):
     leaver = Leaver()
     audience = hub.join(leaver, frozenset({"a"}))
     publish(hub, "a")
+    hub.flush()
     client = joined(hub, "a")
     publish(hub, "a")
     hub.flush()
     assert leaver.places == [("a", 1)]
     assert client.places == [("a", 2)]
+
+
+def test_flush_of_many_in_parts(hub):
+    """A large audience is written to in parts; who leaves or joins between them misses nothing."""
+    clients = [joined(hub, "a") for _ in range(5)]
+    publish(hub, "a")
+    assert hub.flush(limit=2)
+    assert sum(len(c.messages) for c in clients) == 2
+    audience = hub.audiences[frozenset({"a"})]
+    assert audience.flushing
+    publish(hub, "a")
+    waiting = next(c for c in clients if not c.messages)
+    served = next(c for c in clients if c.messages)
+    waiting.write(hub.leave(waiting, audience))
+    served.write(hub.leave(served, audience))
+    late = joined(hub, "a")
+    while hub.flush(limit=2):
+        pass
+    assert not audience.flushing
+    assert all(c.places == [("a", 1), ("a", 2)] for c in clients)
+    assert late.places == []
+    assert hub.deliveries == 10
+
+
+def test_everybody_is_first_in_turn(hub):
+    """The session that is written to first changes from flush to flush."""
+    firsts = []
+
+    class Named(Client):
+        def write(self, data: bytes) -> None:
+            if not any(c.messages for c in clients):
+                firsts.append(clients.index(self))
+            super().write(data)
+
+    clients = [Named() for _ in range(4)]
+    for client in clients:
+        hub.join(client, frozenset({"a"}))
+    for _ in range(8):
+        for client in clients:
+            client.messages.clear()
+        publish(hub, "a")
+        hub.flush()
+    assert sorted(firsts) == [0, 0, 1, 1, 2, 2, 3, 3]
 
 
 def test_leave_hands_over_the_rest(hub):

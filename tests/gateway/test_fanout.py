@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from aggregator.gateway.fanout import Fanout
+from aggregator.gateway.fanout import SESSIONS_AT_ONCE, Fanout
 from aggregator.hub import Hub
 from aggregator.model import PriceUpdate
 
@@ -139,3 +139,27 @@ async def test_on_a_real_loop():
         async with asyncio.timeout(5):
             await written.wait()
         written.clear()
+
+
+async def test_large_fanout_lets_others_have_their_turn():
+    """Between two parts of a large fan-out, what else the loop has to do is done."""
+    hub = Hub()
+    turns: list[object] = []
+    done = asyncio.Event()
+
+    class One:
+        def write(self, data: bytes) -> None:
+            if not turns:
+                asyncio.get_running_loop().call_soon(turns.append, "other")
+            turns.append(self)
+            if len(turns) == 2 * SESSIONS_AT_ONCE + 6:
+                done.set()
+
+    pace = Fanout(hub, 0.0, lambda: None)
+    channel = hub.add_channel("a", "venue", ["X/Y"])
+    for _ in range(2 * SESSIONS_AT_ONCE + 5):
+        hub.join(One(), frozenset({"a"}))
+    hub.publish(channel, PriceUpdate("X/Y", "1", b"{}"), 1)
+    await done.wait()
+    assert turns.index("other") == SESSIONS_AT_ONCE
+    assert pace.flushes == 3
