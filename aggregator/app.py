@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -33,7 +34,7 @@ log = logging.getLogger(__name__)
 
 EXIT_UNAVAILABLE = 69
 INGEST_STOP_S = 1.5
-SESSIONS_STOP_S = 2.0
+SESSIONS_STOP_S = 1.5
 STATUS_S = 5.0
 """Between two lines of state to systemd."""
 
@@ -122,7 +123,11 @@ class Daemon:
         option = "" if url == "ws://127.0.0.1:8000/ws" else f" --url {url}"
         names = [feed.name for feed in self.config.feeds]
         first = "bitcoinprice" if "bitcoinprice" in names else (*names, "system")[0]
-        log.info("try: aggregator watch %s%s", first, option)
+        # Where it is not on the path, as it was called.
+        called = sys.argv[0]
+        on_path = shutil.which("aggregator") or not called.endswith("/aggregator")
+        command = "aggregator" if on_path else called
+        log.info("try: %s watch %s%s", command, first, option)
         self._notifier.send(READY="1", STATUS="started")
 
     # Timers.
@@ -191,7 +196,7 @@ class Daemon:
 
 def run(config: Config, log_level: str) -> None:
     """Run the daemon until SIGINT or SIGTERM; exits with 69 where it can't listen."""
-    logs.set_up(log_level)
+    logs.set_up(log_level, secrets=config.secrets())
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_until_signalled(config))

@@ -103,7 +103,8 @@ def check_config(path: Path | None) -> None:
     for feed in config.feeds:
         if feed.problem:
             click.echo(f"warning: feeds.{feed.name}: {feed.connector}: {feed.problem}", err=True)
-    click.echo(f"{config.source}: good, {len(config.feeds)} feeds")
+    count = len(config.feeds)
+    click.echo(f"{config.source}: good, {count} feed{'' if count == 1 else 's'}")
 
 
 @main.command("print-config")
@@ -209,7 +210,13 @@ def watch(channels: tuple[str, ...], url: str, *, as_json: bool) -> None:
 
 @main.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", default=9000, show_default=True, help="Port; 0 takes a free one.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=9000,
+    show_default=True,
+    help="Port; 0 takes a free one.",
+)
 @click.option("--seed", default=1, show_default=True, help="Of the made-up prices.")
 @click.option("--ticks-per-s", default=5.0, show_default=True, help="Per instrument.")
 @click.option("--extra-instruments", default=0, show_default=True, help="More on Binance.")

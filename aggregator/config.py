@@ -17,7 +17,6 @@ from typing import Annotated, Any
 from pydantic import (
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     SecretStr,
     StringConstraints,
@@ -29,7 +28,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from . import registry, sources
 from .connector import Budget, PollConnector, StreamConnector
 from .errors import ConfigError
-from .options import Options, Seconds
+from .options import Options, Origin, Seconds, Section
 from .sources import Given
 
 STANDARD_FEEDS: dict[str, dict[str, Any]] = {
@@ -49,19 +48,18 @@ SECRET_WORDS = ("credential", "token", "key", "secret", "pass")
 FeedName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 OptionalSecret = Annotated[SecretStr | None, BeforeValidator(lambda v: None if v == "" else v)]
 """An empty secret is none: it must not be one that everybody knows."""
+
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 
 
-class Server(BaseModel):
+class Server(Section):
     """`[server]`: the side of the clients."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     """The address to listen on; anything but loopback makes `POST /ws/test` ask for `ops_token`."""
     port: Annotated[int, Field(ge=0, le=65_535)] = 8000
     """The port to listen on; 0 takes a free one and logs it."""
-    allowed_origins: list[str] = []
+    allowed_origins: list[Origin] = Field(default=[])
     """Web pages from elsewhere that may connect, as "https://dashboard.example"; "*" for all."""
     ops_token: OptionalSecret = None
     """What `POST /ws/test` wants as `Authorization: Bearer`; better given as a credential."""
@@ -89,10 +87,8 @@ class Server(BaseModel):
     """The least time from the end of one fan-out to the next; 0 sends each message at once."""
 
 
-class BudgetLimits(BaseModel):
+class BudgetLimits(Section):
     """`[budgets.<exchange>]`: requests allowed to one venue; replaces what its connector says."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     per_minute: Annotated[int, Field(ge=0)] | None = None
     """Request weight per minute; 0 for no limit."""
@@ -160,6 +156,13 @@ class Config:
     budgets: Mapping[str, BudgetLimits] = field(default_factory=dict)
     credentials: Mapping[str, SecretStr] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+
+    def secrets(self) -> frozenset[str]:
+        """Return every secret there is, for who has to keep them out of what is said."""
+        values = [*self.credentials.values(), self.server.ops_token]
+        for feed in self.feeds:
+            values += [v for v in dict(feed.options or ()).values() if isinstance(v, SecretStr)]
+        return frozenset(v.get_secret_value() for v in values if v and v.get_secret_value())
 
     def budget(self, feed: Feed) -> Budget:
         """Return what the venue of a feed allows, as configured or else as its connector says."""
@@ -284,7 +287,8 @@ def _faults(
 
 def _shown(keys: list[str], value: object) -> str:
     """Return a value for an error message, unless there may be a secret in it."""
-    if any(word in key.lower() for key in keys for word in SECRET_WORDS):
+    in_address = isinstance(value, str) and "@" in value
+    if in_address or any(word in key.lower() for key in keys for word in SECRET_WORDS):
         return "(secret)"
     if isinstance(value, dict) or (isinstance(value, list) and any(map(_is_nested, value))):
         return "(table)" if isinstance(value, dict) else "(list)"

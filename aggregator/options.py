@@ -9,7 +9,14 @@ from __future__ import annotations
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+)
 
 
 def _instrument(text: str) -> str:
@@ -32,25 +39,49 @@ def _distinct(instruments: list[str]) -> list[str]:
 Instruments = Annotated[list[Instrument], Field(min_length=1), AfterValidator(_distinct)]
 
 
-def _address(*schemes: str) -> AfterValidator:
+def _address(*schemes: str, query: bool = False) -> AfterValidator:
     def check(text: str) -> str:
         parts = urlsplit(text)
         if parts.scheme not in schemes or not parts.hostname or text != text.strip():
             raise ValueError(f"an address begins with {' or '.join(s + '://' for s in schemes)}")
+        if "@" in parts.netloc or parts.fragment or (parts.query and not query):
+            parts_not = "user or fragment" if query else "user, query or fragment"
+            raise ValueError(f"an address here has no {parts_not}; keys are credentials")
         return text
 
     return AfterValidator(check)
 
 
+def _origin(text: str) -> str:
+    parts = urlsplit(text)
+    plain = parts.path in {"", "/"} and not (parts.query or parts.fragment or "@" in parts.netloc)
+    if text not in {"*", "null"} and not (parts.scheme and parts.hostname and plain):
+        raise ValueError('an origin is written "https://dashboard.example", or is "*" or "null"')
+    return text
+
+
+Origin = Annotated[str, AfterValidator(_origin)]
 HttpAddress = Annotated[str, _address("https", "http")]
-WebSocketAddress = Annotated[str, _address("wss", "ws")]
+WebSocketAddress = Annotated[str, _address("wss", "ws", query=True)]
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 
 
-class Options(BaseModel):
-    """What every `[feeds.<name>]` section may contain, besides `connector`."""
+class Section(BaseModel):
+    """A table of the configuration: unknown keys are errors, and a boolean is no number."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_boolean_for_a_number(cls, value: object, info: ValidationInfo) -> object:
+        kind = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and kind in {int, float}:
+            raise ValueError("a number is expected")
+        return value
+
+
+class Options(Section):
+    """What every `[feeds.<name>]` section may contain, besides `connector`."""
 
     stale_after_s: Seconds = 30.0
     """Without data for this long the feed is called stale."""

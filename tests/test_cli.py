@@ -185,7 +185,7 @@ def test_check_config_of_a_good_file(invoke, tmp_path):
     path = tmp_path / "good.toml"
     path.write_text(ONE_FEED)
     result = invoke("check-config", "--config", path)
-    assert (result.exit_code, result.stdout) == (0, f"{path}: good, 1 feeds\n")
+    assert (result.exit_code, result.stdout) == (0, f"{path}: good, 1 feed\n")
     assert invoke("check-config").stdout == "built-in defaults: good, 8 feeds\n"
 
 

@@ -613,3 +613,26 @@ def test_deep_nesting_is_refused(load):
     depth = sys.getrecursionlimit() // 4
     with pytest.raises(ConfigError):
         load("", {"AGGREGATOR_FEEDS__BTC__X": "[" * depth + "]" * depth})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[server]\nport = true", "server.port = True: a number is expected"),
+        ("[server]\nslow_after_s = false", "server.slow_after_s = False: a number is expected"),
+        ('[server]\nallowed_origins = ["dashboard.example"]', "server.allowed_origins.0"),
+        ('[server]\nallowed_origins = ["https://x.example/path"]', "server.allowed_origins.0"),
+        (
+            '[feeds.a]\nconnector = "binance.prices"\nbase_url = "http://u:pw@host"',
+            "feeds.a.base_url",
+        ),
+        ('[feeds.a]\nconnector = "binance.prices"\nbase_url = "http://h/?a=b"', "no user, query"),
+        ('[feeds.a]\nconnector = "binance.prices"\nbase_url = "ftp://h"', "http://"),
+    ],
+)
+def test_what_looks_right_and_is_not(load, text, expected):
+    """A boolean for a number, an origin no browser sends, an address with a secret in it."""
+    with pytest.raises(ConfigError) as fault:
+        load(text)
+    assert expected in str(fault.value)
+    assert "pw" not in str(fault.value)

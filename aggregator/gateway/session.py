@@ -100,6 +100,10 @@ class Session(Delivery, asyncio.BufferedProtocol):
         count = 0
         for opcode, payload in reader.feed(data):
             count += 1
+            if ping is not None and opcode in {CLOSE, TEXT}:
+                # In the order of the client's frames, and before anything of ours ends it.
+                self.send(wire.frame(ping, PONG))
+                ping = None
             if opcode == CLOSE:
                 self._answer_close(payload)
                 return

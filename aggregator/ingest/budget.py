@@ -1,14 +1,16 @@
 """
 What a venue allows to one address, shared by the feeds that ask it.
 
-A token bucket by weight, on the monotonic clock: a minute's worth may go at once. The month is
-paced evenly, or a few restarts could use it up.
+By weight, on the monotonic clock. Of the minute, everything that went in the last 60 s counts, so
+that no minute, wherever the venue begins to count it, has more than its limit. The month is paced
+evenly by a token bucket, or a few restarts could use it up.
 """
 
 from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 
 from yarl import URL
@@ -18,9 +20,61 @@ from aggregator.connector import Budget as Limits
 log = logging.getLogger(__name__)
 
 MINUTE_S = 60.0
+SKEW_S = 1.0
+"""By how much two requests may come closer together on their way."""
 MONTH_S = 30 * 86_400.0
 NEARLY = 1e-9
 """What floating-point sums may be off."""
+
+
+class Window:
+    """What went in the last minute, and what others at this address used of it."""
+
+    __slots__ = ("_log", "_others", "_others_until", "_sum", "in_flight", "limit")
+
+    def __init__(self, limit: float) -> None:
+        self.limit = limit
+        self.in_flight = 0.0
+        self._log: deque[tuple[float, float]] = deque()
+        self._sum = 0.0
+        self._others = 0.0
+        self._others_until = float("-inf")
+
+    def left(self, now: float) -> float:
+        """Return the weight that may go at once; below 0 while some is owed."""
+        while self._log and self._log[0][0] <= now:
+            self._sum -= self._log.popleft()[1]
+        if self._others_until <= now:
+            self._others = 0.0
+        return self.limit - self._sum - self._others
+
+    def wait_s(self, weight: float, now: float) -> float:
+        """
+        Return in how many seconds so much may be taken; 0 is now.
+
+        More than the limit may be taken when nothing else counts.
+        """
+        missing = min(weight, self.limit) - self.left(now)
+        if missing <= NEARLY:
+            return 0.0
+        ends = sorted([*self._log, (self._others_until, self._others)])
+        for until, freed in ends:
+            missing -= freed
+            if missing <= NEARLY:
+                return until - now
+        return ends[-1][0] - now
+
+    def take(self, weight: float, now: float) -> None:
+        """Count so much for a minute from now; it is in flight until it is answered."""
+        self._log.append((now + MINUTE_S + SKEW_S, weight))
+        self._sum += weight
+        self.in_flight += weight
+
+    def observe(self, used: float, now: float) -> None:
+        """Take the venue's count of the minute: what is not ours is others'."""
+        self.left(now)
+        self._others = max(0.0, used - (self._sum - self.in_flight))
+        self._others_until = now + MINUTE_S
 
 
 class Bucket:
@@ -76,7 +130,7 @@ class Budget:
         self._said: list[str] = []
         now = clock()
         per_minute, per_month = limits.per_minute, limits.per_month
-        self._minute = Bucket(per_minute, per_minute / MINUTE_S, now) if per_minute else None
+        self._minute = Window(per_minute) if per_minute else None
         paced = max(10, per_month // 300)
         self._month = Bucket(paced, per_month / MONTH_S, now) if per_month else None
 
@@ -88,40 +142,46 @@ class Budget:
     @property
     def left(self) -> float | None:
         """The weight that may go at once, `None` without a limit; below 0 while some is owed."""
-        buckets = [bucket for bucket in (self._minute, self._month) if bucket]
         now = self._clock()
-        for bucket in buckets:
-            bucket.wait_s(0, now)
-        return min((bucket.tokens for bucket in buckets), default=None)
+        left = [self._minute.left(now)] if self._minute else []
+        if self._month:
+            self._month.wait_s(0, now)
+            left.append(self._month.tokens)
+        return min(left, default=None)
 
     def try_take(self, weight: float) -> float:
         """
-        Take so much, if it may go now.
+        Take so much, if it may go now; `answered` follows.
 
         Returns:
             0.0 if it is taken, else the seconds until it would fit.
 
         """
         now = self._clock()
-        buckets = [bucket for bucket in (self._minute, self._month) if bucket]
-        waits = [bucket.wait_s(weight, now) for bucket in buckets]
+        waits = [limit.wait_s(weight, now) for limit in (self._minute, self._month) if limit]
         wait_s = max(self._blocked_until - now, *waits, 0.0)
-        if wait_s <= 0:
-            for bucket in buckets:
-                bucket.tokens -= weight
-            return 0.0
-        return wait_s
+        if wait_s > 0:
+            return wait_s
+        if self._minute:
+            self._minute.take(weight, now)
+        if self._month:
+            self._month.tokens -= weight
+        return 0.0
 
-    def observe(self, headers: Mapping[str, str]) -> None:
-        """Take note of what the venue says is used; others at this address may use it as well."""
-        if not self._used_header or self._minute is None:
+    def answered(self, weight: float, headers: Mapping[str, str]) -> None:
+        """
+        Take note that a request of this weight has its answer, or will have none.
+
+        `headers` of the answer, if there is one, may say what is used; others at this address may
+        use it as well.
+        """
+        if self._minute is None:
             return
+        self._minute.in_flight -= weight
         for name, value in headers.items():
             used = value.strip()
             if name.lower() == self._used_header and used.isascii() and used.isdecimal():
-                self._minute.wait_s(0, self._clock())
-                left = self._minute.capacity - int(used[:9])
-                self._minute.tokens = min(self._minute.tokens, left)
+                self._minute.observe(int(used[:9]), self._clock())
 
     def block(self, seconds: float, reason: str) -> None:
         """Let nothing go for so long; a longer block already there stays."""

@@ -87,6 +87,7 @@ class Ingest:
             self._hub,
             stale_after_s=options.stale_after_s if options else STALE_AFTER_S,
             interval_s=options.interval_s if isinstance(options, PollOptions) else 0.0,
+            secrets=self._config.secrets(),
         )
         if feed.cls is None or problem:
             status.down(problem)

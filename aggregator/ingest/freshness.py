@@ -23,7 +23,7 @@ from aggregator.hub import Hub
 from aggregator.model import State, SystemStatus
 
 from .counters import FeedCounters
-from .failure import printable
+from .failure import kind_of, printable
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +52,7 @@ class FeedStatus:
         hub: where changes are published.
         stale_after_s: without data for this long the feed is stale.
         interval_s: time from poll to poll; 0 for a streamed feed.
+        secrets: keys of the venue, which must not be told to anybody.
         clock: a monotonic clock, in seconds.
 
     """
@@ -60,8 +61,10 @@ class FeedStatus:
         "_cause",
         "_channel",
         "_clock",
+        "_down_by",
         "_hub",
         "_interval_s",
+        "_secrets",
         "_stale_after_s",
         "_started",
         "_steady",
@@ -84,15 +87,18 @@ class FeedStatus:
         *,
         stale_after_s: float,
         interval_s: float = 0.0,
+        secrets: Iterable[str] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._channel = channel
+        self._secrets = tuple(secrets)
         self._hub = hub
         self._stale_after_s = stale_after_s
         self._interval_s = interval_s
         self._clock = clock
         self._started = clock()
         self._was_live = False
+        self._down_by = ""
         # What the feed is while data come.
         self._steady = State.LIVE
         self._steady_reason = "data are coming"
@@ -140,10 +146,24 @@ class FeedStatus:
         if self.state is not self._steady:
             self._change(self._steady, self._steady_reason, self._steady_detail)
 
-    def down(self, reason: str) -> None:
-        """Say that the feed does not work."""
-        if self.state is not State.DOWN:
+    def down(self, reason: str, error: BaseException | None = None) -> bool:
+        """
+        Say that the feed does not work.
+
+        Said again only for another kind of error; in between the reason is kept up to date.
+
+        Returns:
+            Whether it was news.
+
+        """
+        kind = f"{type(error).__name__} {kind_of(error)}" if error else ""
+        news = self.state is not State.DOWN or kind != self._down_by
+        self._down_by = kind
+        if news:
             self._change(State.DOWN, reason)
+        else:
+            self.reason = self._clean(reason)
+        return news
 
     def stale(self, reason: str) -> None:
         """Say that data stopped coming."""
@@ -194,7 +214,7 @@ class FeedStatus:
         self._channel.withdraw(instrument)
         if instrument in self.unknown:
             return
-        self.unknown[instrument] = reason = printable(reason)
+        self.unknown[instrument] = reason = self._clean(reason)
         log.warning("feed %s: unknown instrument %s: %s", self.name, printable(instrument), reason)
         self._publish(State.UNKNOWN_INSTRUMENT, self._hub.now_us(), reason, instrument)
 
@@ -230,7 +250,7 @@ class FeedStatus:
 
     def _change(self, state: State, reason: str, detail: Detail | None = None) -> None:
         before_us = self.since_us
-        reason = printable(reason)
+        reason = self._clean(reason)
         self.state, self.reason, self.since_us = state, reason, self._hub.now_us()
         self._publish(state, self.since_us, reason, None, detail)
         if state is State.LIVE:
@@ -251,6 +271,15 @@ class FeedStatus:
         listed = ", ".join(map(printable, instruments[:MAX_LISTED]))
         more = f" and {len(instruments) - MAX_LISTED:,} more" * (len(instruments) > MAX_LISTED)
         log.info("feed %s live (%s, %s%s)", self.name, self._channel.exchange, listed, more)
+
+    def _clean(self, text: str) -> str:
+        """Return what may be said of a venue's words: one line, and no key that it repeats."""
+        for secret in self._secrets:
+            text = text.replace(secret, "********")
+            # A text that was cut may end with the beginning of one.
+            cut = next((n for n in range(len(secret) - 1, 3, -1) if text.endswith(secret[:n])), 0)
+            text = text[: len(text) - cut]
+        return printable(text)
 
     def _publish(
         self,

@@ -92,7 +92,7 @@ class Poll:
 
     `failure` ended it early; `problem` is the last error of a single request, which lets the
     others go on; `short_s` is how long the budget wanted us to wait; `late` says that time ran
-    out; `cached` that nothing was due.
+    out; `cached` that nothing was due; `complete` that `planned` is.
     """
 
     def __init__(
@@ -121,6 +121,7 @@ class Poll:
         self._asked_for = 0
         self._one_at_a_time = asyncio.Lock()
         self.planned: list[Request] = []
+        self.complete = False
         self.ordinary = 0
         self.fetched = 0
         self.events = 0
@@ -154,6 +155,7 @@ class Poll:
                 await self._do(request)
                 if self.stopped:
                     return
+        self.complete = True
         now = self._clock()
         self.ordinary = len(ordinary)
         memory.forget(now)
@@ -165,8 +167,8 @@ class Poll:
             await self._do_all(requests)
         if self._fetches and not self.stopped:
             self._problem(PayloadError("answers ask for more and more requests"))
-        if not self.stopped:
-            memory.begin_at = None
+        # The place to begin at stays after a poll that was complete: beginning at the first again
+        # would favour the first whenever the next one is not.
 
     async def _do_all(self, requests: list[Request]) -> None:
         queue = deque(requests)
@@ -193,7 +195,8 @@ class Poll:
         wait_s = self._budget.try_take(request.weight)
         if wait_s > 0:
             self.short_s = wait_s
-            self._memory.begin_at = identity(request)
+            if request.max_age_s <= 0:
+                self._memory.begin_at = identity(request)
             return
         try:
             answer = await self._get(request)

@@ -6,7 +6,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import aiohttp
 
@@ -121,20 +121,24 @@ class Poller:
             self._judge(poll)
         # The one broad except of this runner: a bug in one connector must not stop the others.
         except Exception as e:
-            log.exception("feed %s: unexpected error while polling", self.name)
             counters.error("unexpected")
             self._wait(self._backoff.next())
-            self.status.down(f"unexpected error: {_innermost(e)}")
+            if self.status.down(f"unexpected error: {_innermost(e)}", e):
+                log.exception("feed %s: unexpected error while polling", self.name)
 
     async def _get(self, request: Request) -> Answer:
-        return await fetch.get(
-            self._session,
-            self.options.base_url,
-            request,
-            venue=self.connector.exchange,
-            timeout_s=self.options.timeout_s,
-            observe=self._budget.observe,
-        )
+        headers: list[Mapping[str, str]] = []
+        try:
+            return await fetch.get(
+                self._session,
+                self.options.base_url,
+                request,
+                venue=self.connector.exchange,
+                timeout_s=self.options.timeout_s,
+                observe=headers.append,
+            )
+        finally:
+            self._budget.answered(request.weight, headers[0] if headers else {})
 
     def _declare(self, requests: list[Request]) -> None:
         weight = sum(r.weight / max(r.max_age_s, self.interval_s) for r in requests)
@@ -144,7 +148,7 @@ class Poller:
         """Turn what came of a poll into the feed's state."""
         if poll.fetched:
             self.status.counters.polls += 1
-        if not poll.stopped:
+        if poll.complete:
             self._declare(poll.planned)
             self._budget.warn()
         if poll.failure:
@@ -215,7 +219,7 @@ class Poller:
             return
         refused = isinstance(error, RefusedError)
         self._wait(self._backoff.longest() if refused else self._backoff.next())
-        self.status.down(str(error))
+        self.status.down(str(error), error)
 
     def _blocked(self) -> None:
         until_us = self._hub.now_us() + round(self._budget.blocked_s * 1e6)

@@ -165,15 +165,17 @@ class Streamer:
             status.connecting(str(failure))
             return 0.0
         status.counters.error(kind_of(failure))
+        if isinstance(failure, RateLimitedError):
+            wait_s = max(failure.retry_after_s, self._backoff.next())
+            until_us = self._hub.now_us() + round(wait_s * 1e6)
+            status.limited(str(failure), 0.0, "blocked", until_us)
+            return wait_s
         if isinstance(failure, StaleError):
             status.stale(str(failure))
         elif isinstance(failure, UpstreamError | ConnectorError):
-            status.down(str(failure))
-        else:
+            status.down(str(failure), failure)
+        elif status.down(f"unexpected error: {printable(type(failure).__name__)}", failure):
             log.error("feed %s: unexpected error", self.name, exc_info=failure)
-            status.down(f"unexpected error: {printable(type(failure).__name__)}")
-        if isinstance(failure, RateLimitedError):
-            return max(failure.retry_after_s, self._backoff.next())
         if isinstance(failure, RefusedError | NothingKnownError):
             return self._backoff.longest()
         return self._backoff.next()

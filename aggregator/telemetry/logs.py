@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import TextIO
 
@@ -50,6 +50,25 @@ class Logfmt(logging.Formatter):
         return f"time={time.replace('+00:00', 'Z')} {line}"
 
 
+class Discreet(logging.Formatter):
+    """
+    Another formatter's line without the secrets that somebody let slip into it: a venue that
+    repeats a key, or a traceback.
+    """
+
+    def __init__(self, inner: logging.Formatter, secrets: Iterable[str]) -> None:
+        super().__init__()
+        self._inner = inner
+        self._secrets = tuple(secrets)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        line = self._inner.format(record)
+        for secret in self._secrets:
+            line = line.replace(secret, "********")
+        return line
+
+
 def _text(record: logging.LogRecord) -> str:
     """Return the message; what venues and clients said can't forge lines or move the cursor."""
     text = _printable(record.getMessage())
@@ -76,13 +95,18 @@ def _is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
 
 
 def set_up(
-    level: str = "info", stream: TextIO | None = None, environ: Mapping[str, str] = os.environ
+    level: str = "info",
+    stream: TextIO | None = None,
+    environ: Mapping[str, str] = os.environ,
+    *,
+    secrets: Iterable[str] = (),
 ) -> None:
-    """Send the log to `stream`, or else to standard error."""
+    """Send the log, without these secrets, to `stream`, or else to standard error."""
     target = stream or sys.stderr
     handler = logging.StreamHandler(target)
     journal = _is_journal(target, environ)
-    handler.setFormatter(Human() if target.isatty() else Logfmt(journal=journal))
+    formatter = Human() if target.isatty() else Logfmt(journal=journal)
+    handler.setFormatter(Discreet(formatter, secrets))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # It says what it does to each job at each run; what matters of it, the poller says.
     logging.getLogger("apscheduler").setLevel(logging.ERROR)

@@ -5,6 +5,9 @@ import logging
 import pytest
 from ingest.doubles import QuoteOptions, Quotes, Setup, Stream, stream_options
 
+from aggregator.hub import Hub
+from aggregator.ingest.failure import RefusedError, UpstreamError
+from aggregator.ingest.freshness import FeedStatus
 from aggregator.model import State
 
 
@@ -53,13 +56,39 @@ def test_one_message_per_change(setup, caplog):
     setup.status.connecting("again")
     setup.status.stale("old")
     assert setup.system.states == ["connecting", "down"]
-    assert setup.status.reason == "HTTP 503"
+    # The reason that is asked for is the present one all the same.
+    assert setup.status.reason == "HTTP 502"
     setup.status.data(1)
     setup.status.down("again")
     setup.status.data(2)
 
     assert setup.system.states == ["connecting", "down", "live", "down", "live"]
     assert caplog.messages == ["feed quotes down: HTTP 503", "feed quotes down: again"]
+
+
+def test_another_kind_of_failure_is_news(setup):
+    """What is down for another reason than before is said again, each kind once."""
+    refused = RefusedError("HTTP 451: refused", "http")
+    assert setup.status.down("HTTP 500", UpstreamError("HTTP 500", "http"))
+    assert not setup.status.down("HTTP 502", UpstreamError("HTTP 502", "http"))
+    assert setup.status.down("HTTP 451: refused", refused)
+    assert not setup.status.down("HTTP 451: refused", refused)
+    assert setup.system.states == ["connecting", "down", "down"]
+
+
+@pytest.mark.parametrize("text", ["bad key {}", "{}", "bad key {} of {}", "cut: {:.7}"])
+def test_no_secret_in_what_is_said(text, caplog):
+    """A venue that repeats our key does not tell it to everybody, even where it is cut."""
+    hub = Hub()
+    channel = hub.add_channel("quotes", "fake", ["A/B"])
+    status = FeedStatus(channel, hub, stale_after_s=30, secrets=["CGSECRETKEY"])
+    with caplog.at_level(logging.DEBUG):
+        status.down(text.format("CGSECRETKEY", "CGSECRETKEY"))
+        status.unknown_instrument("A/B", text.format("CGSECRETKEY", "CGSECRETKEY"))
+    said = [slot.frame for slot in hub.system.slots.values()]
+    assert not [frame for frame in said if b"SECRET" in frame]
+    assert "SECRET" not in status.reason
+    assert "SECRET" not in caplog.text
 
 
 def test_live_again_says_for_how_long(setup, caplog):

@@ -155,11 +155,11 @@ async def test_budget_short(venue, session):
     assert bench.counters.skipped == {"budget": 1}
     assert bench.status.state is State.LIMITED
     assert bench.status.cause == "budget"
-    assert bench.status.reason == "the request budget of host allows a poll every 30 s"
-    await bench.tick(30)
+    assert bench.status.reason == "the request budget of host allows a poll every 60 s"
+    await bench.tick(60)
     assert len(venue.requests) == 3
     assert bench.status.state is State.LIMITED
-    await bench.tick(70)
+    await bench.tick(140)
     assert bench.system.states == ["connecting", "live", "limited", "live"]
 
 

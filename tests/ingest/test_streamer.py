@@ -81,7 +81,9 @@ async def test_refused_handshakes(session, venue, *, status, headers, reason, wa
     bench = Bench(session, venue.ws_url)
     await bench.to_the_end()
 
-    assert (bench.status.state, bench.status.reason) == (State.DOWN, reason)
+    state = State.LIMITED if status == 429 else State.DOWN
+    assert (bench.status.state, bench.status.reason) == (state, reason)
+    assert not bench.status.ready
     assert bench.sleeps == [wait]
 
 

@@ -117,3 +117,15 @@ def test_the_log_goes_to_standard_error(capsys):
     logs.set_up("info")
     logging.getLogger("x").error("text")
     assert 'level=error logger=x msg="text"' in capsys.readouterr().err
+
+
+def test_no_secret_in_a_line():
+    """What let a key slip in, a venue's words or a traceback, does not bring it into the log."""
+    stream = io.StringIO()
+    logs.set_up(stream=stream, environ={}, secrets=["CGSECRETKEY"])
+    try:
+        raise ValueError("CGSECRETKEY in a value")
+    except ValueError:
+        logging.getLogger("aggregator.x").exception("venue says %s", "key CGSECRETKEY")
+    assert "venue says key ********" in stream.getvalue()
+    assert "SECRET" not in stream.getvalue()
