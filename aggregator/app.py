@@ -62,15 +62,15 @@ class Daemon:
         self.sessions = Sessions(self.hub, config.server, loop.time)
         self.fanout = Fanout(self.hub, config.server.flush_window_s, self._watchdog.moved)
         self.ingest = Ingest(self.hub, config)
-        metrics = Metrics(self.hub, self.sessions, self.fanout, self.ingest)
         self.server = Server(
             self.hub,
             self.sessions,
             config.server,
             channels=lambda: list(self.channels()),
             unready=lambda: list(self.unready()),
-            metrics=metrics.render,
+            metrics=lambda: metrics.render(),  # noqa: PLW0108 - it has yet to be made
         )
+        metrics = Metrics(self.hub, self.sessions, self.fanout, self.ingest, self.server)
 
     async def run(self, stop: asyncio.Event) -> None:
         """

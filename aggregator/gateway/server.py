@@ -116,6 +116,12 @@ class Server:
         await site.start()
         self.port = self._runner.addresses[0][1]
 
+    @property
+    def http_connections(self) -> int:
+        """Connections that are no WebSocket, or not yet: also those that say nothing."""
+        server = self._runner.server if self._runner is not None else None
+        return len(server.connections) if server is not None else 0
+
     async def stop(self) -> None:
         """Stop listening and end what is left of HTTP."""
         if self._runner is not None:

@@ -194,18 +194,26 @@ class Budget:
         """Declare that a feed polls every `interval_s` seconds, and the weight of a minute."""
         self._plans[feed] = (per_minute, interval_s)
 
+    @property
+    def overload(self) -> float:
+        """How many times what is allowed the declared plans want; 1 if they fit."""
+        return max([1.0, *(want / limit for want, limit, _ in self._wants() if limit)])
+
     def warnings(self) -> list[str]:
         """Return what of the declared plans does not fit, with the numbers."""
-        wanted = sum(per_minute for per_minute, _ in self._plans.values())
         return [
             f"{self.exchange} at {self.host}: the feeds want {want:,.0f} weight a {unit}, "
             f"the limit is {limit:,}; effective intervals will be about {self._times(want / limit)}"
-            for want, limit, unit in (
-                (wanted, self.limits.per_minute, "minute"),
-                (wanted * MONTH_S / MINUTE_S, self.limits.per_month, "month"),
-            )
+            for want, limit, unit in self._wants()
             if limit and want > limit * (1 + NEARLY)
         ]
+
+    def _wants(self) -> tuple[tuple[float, int, str], ...]:
+        wanted = sum(per_minute for per_minute, _ in self._plans.values())
+        return (
+            (wanted, self.limits.per_minute, "minute"),
+            (wanted * MONTH_S / MINUTE_S, self.limits.per_month, "month"),
+        )
 
     def warn(self) -> None:
         """Log the warnings, once for each change of theirs."""

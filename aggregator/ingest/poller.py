@@ -197,6 +197,8 @@ class Poller:
             last = self.status.last_data
             age_s = 0.0 if last is None else self._clock() - last
             effective_s = self._on_grid(age_s + poll.short_s)
+        if poll.short_s:
+            effective_s = max(effective_s, self._on_grid(self.interval_s * self._budget.overload))
         # Less now and then than always: the state must not change with each poll.
         self._limited_until = self._clock() + 2 * effective_s + self.interval_s
         if poll.short_s:

@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 
 from aggregator import __version__
 from aggregator.gateway.fanout import Fanout
+from aggregator.gateway.server import Server
 from aggregator.gateway.sessions import Sessions
 from aggregator.hub import Hub
 from aggregator.ingest.feeds import Ingest
@@ -35,14 +36,18 @@ class Metrics(Collector):
         sessions: the clients.
         fanout: the flushes.
         ingest: the feeds.
+        server: the HTTP side.
 
     """
 
-    def __init__(self, hub: Hub, sessions: Sessions, fanout: Fanout, ingest: Ingest) -> None:
+    def __init__(
+        self, hub: Hub, sessions: Sessions, fanout: Fanout, ingest: Ingest, server: Server
+    ) -> None:
         self._hub = hub
         self._sessions = sessions
         self._fanout = fanout
         self._ingest = ingest
+        self._server = server
         self._registry = CollectorRegistry()
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
@@ -58,6 +63,7 @@ class Metrics(Collector):
         yield from self._of_channels()
         yield from self._of_feeds()
         yield from self._of_sessions()
+        yield from self._of_what_sessions_did()
 
     def _of_channels(self) -> Iterator[Metric]:
         channels = self._hub.channels
@@ -121,14 +127,22 @@ class Metrics(Collector):
         yield _gauge("feed_age_seconds", "Since the last message of the feed.", ages, "feed")
 
     def _of_sessions(self) -> Iterator[Metric]:
-        sessions, counters = self._sessions, self._sessions.counters
+        sessions = self._sessions
         gauges = (
             ("sessions", "Clients connected.", len(sessions)),
             ("sessions_lagging", "Clients that are behind.", len(sessions.lagging)),
+            (
+                "http_connections",
+                "Connections that are no WebSocket (yet).",
+                self._server.http_connections,
+            ),
             ("audiences", "Different sets of subscriptions.", len(self._hub.audiences)),
         )
         for name, text, value in gauges:
             yield _gauge(name, text, {(): float(value)})
+
+    def _of_what_sessions_did(self) -> Iterator[Metric]:
+        counters = self._sessions.counters
         counts = (
             ("connections_accepted", "Connections accepted.", counters.accepted),
             (
