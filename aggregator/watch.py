@@ -11,6 +11,7 @@ from typing import Any, TextIO
 
 import aiohttp
 import click
+from rich import box
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -19,6 +20,10 @@ from rich.text import Text
 EXIT_UNAVAILABLE = 69
 EXIT_USAGE = 2
 REDRAWS_PER_S = 4
+WORDS = 40
+TITLES = ("channel", "instrument", "price", "bid", "ask", "24 h %", "time", "seq")
+NEEDED = ("price", "instrument", "channel", "bid", "ask", "time", "24 h %", "seq")
+"""The same, the most needed first."""
 CONNECT_TIMEOUT_S = 10.0
 LONGEST_WAIT_S = 15.0
 
@@ -63,7 +68,7 @@ async def watch(url: str, channels: list[str], *, as_json: bool, out: TextIO) ->
     console = Console(file=out)
 
     def draw() -> Table:
-        return table(rows, console.height)
+        return table(rows, console.width, console.height)
 
     with Live(get_renderable=draw, console=console, refresh_per_second=REDRAWS_PER_S):
         async for frame in frames(url, channels):
@@ -138,24 +143,39 @@ def take(rows: dict[tuple[str, str], dict[str, Any]], message: dict[str, Any]) -
     rows[key] = message
 
 
-def table(rows: dict[tuple[str, str], dict[str, Any]], height: int) -> Table:
-    """Return the rows as a table no higher than the terminal."""
-    grid = Table(expand=True)
-    for title in ("channel", "instrument", "price", "bid", "ask", "24 h %", "time", "seq"):
-        # Where room is short, names are cut: a number without its last digits is another one.
-        number = title not in {"channel", "instrument", "time"}
-        grid.add_column(title, justify="right" if number else "left", no_wrap=number)
+def table(rows: dict[tuple[str, str], dict[str, Any]], width: int, height: int) -> Table:
+    """Return the rows as a table that fits: nothing is cut, the least needed columns go first."""
     room = max(1, height - 6)
-    for (channel, instrument), message in list(rows.items())[:room]:
-        data = message.get("data")
-        status = data if isinstance(data, dict) and message["type"] == "system_status" else {}
-        text = status.get("state") or message.get("message")
-        cells = [text or message.get("price"), message.get("bid"), message.get("ask")]
-        cells += [message.get("change_24h_pct"), message.get("timestamp", "")[11:23]]
-        grid.add_row(*map(_cell, [channel, instrument, *cells, message.get("seq")]))
+    lines = [_line(key, message) for key, message in list(rows.items())[:room]]
+    columns = list(zip(map(_cell, TITLES), *lines, strict=True))
+    shown: set[str] = set()
+    for title in NEEDED:
+        size = max(cell.cell_len for cell in columns[TITLES.index(title)])
+        width -= size + 3  # a space on either side and a line
+        if width < 1 and shown:
+            break
+        shown.add(title)
+    grid = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
+    for title in TITLES:
+        if title in shown:
+            left = title in {"channel", "instrument", "time"}
+            grid.add_column(title, justify="left" if left else "right", no_wrap=True)
+    for line in lines:
+        grid.add_row(*(cell for title, cell in zip(TITLES, line, strict=True) if title in shown))
     if len(rows) > room:
         grid.caption = f"{len(rows) - room} more rows; --json prints everything"
     return grid
+
+
+def _line(key: tuple[str, str], message: dict[str, Any]) -> list[Text]:
+    data = message.get("data")
+    status = data if isinstance(data, dict) and message["type"] == "system_status" else {}
+    # A test message is somebody's words: it must not push the others' numbers out.
+    words = message.get("message")
+    text = status.get("state") or (str(words)[:WORDS] if words is not None else None)
+    cells = [*key, text or message.get("price"), message.get("bid"), message.get("ask")]
+    cells += [message.get("change_24h_pct"), message.get("timestamp", "")[11:23]]
+    return [_cell(cell) for cell in [*cells, message.get("seq")]]
 
 
 def _cell(value: object) -> Text:

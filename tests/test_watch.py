@@ -138,7 +138,7 @@ def drawn(*messages, height=24, width=140):
     for message in messages:
         watch.take(rows, message)
     out = io.StringIO()
-    watch.Console(file=out, width=width, height=height).print(watch.table(rows, height))
+    watch.Console(file=out, width=width, height=height).print(watch.table(rows, width, height))
     return out.getvalue()
 
 
@@ -375,13 +375,29 @@ def test_what_is_said_is_no_markup(text):
     assert "\x1b" not in shown
 
 
-def test_a_narrow_terminal_costs_no_digit():
-    """Names are cut before numbers are: half a price is another price."""
+@pytest.mark.parametrize(
+    ("width", "last"),
+    [(20, "price"), (40, "instrument"), (80, "ask"), (92, "time"), (100, "24 h %"), (140, "seq")],
+)
+def test_a_narrow_terminal_costs_no_digit(width, last):
+    """Whole columns go, the least needed first: half a price is another price."""
     message = json.loads(PRICE, parse_float=str) | {"channel": "a_channel_of_some_length"}
-    text = drawn(message, width=80)
-    for digits in ("42150.50", "42150.490", "42150.51", "-0.10"):
-        assert f" {digits} " in text
-    assert len([line for line in text.splitlines() if "42150" in line]) == 1
+    text = drawn(message, width=width)
+    whole = {
+        "price": "42150.50",
+        "instrument": "BTC/USDT",
+        "channel": "a_channel_of_some_length",
+        "bid": "42150.490",
+        "ask": "42150.51",
+        "time": "16:30:45.123",
+        "24 h %": "-0.10",
+        "seq": str(message["seq"]),
+    }
+    shown = watch.NEEDED[: watch.NEEDED.index(last) + 1]
+    titles, _, line = (row for row in text.splitlines() if row.strip())
+    for title, value in whole.items():
+        assert (f" {value} " in line) is (title in shown)
+        assert (f" {title} " in titles) is (title in shown)
 
 
 def test_a_table_is_no_higher_than_the_terminal():
@@ -402,3 +418,12 @@ async def test_the_table_is_drawn_in_this_process(daemon):
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert "42150.50" in out.getvalue()
+
+
+def test_a_long_message_hides_no_number():
+    """What somebody broadcasts takes a bounded place in the table."""
+    words = {"type": "test_message", "message": "x" * 5000, "timestamp": "2025-12-08T16:30:45.123Z"}
+    shown = drawn(words, json.loads(PRICE, parse_float=str), width=120)
+    assert "x" * 40 in shown
+    assert "x" * 41 not in shown
+    assert "42150.50 " in shown
