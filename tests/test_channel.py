@@ -56,8 +56,12 @@ def test_withdrawn(instruments):
     channel = Channel("c", "v", "e", instruments)
     channel.seq = 1
     filled(channel, "A/B", 1)
-    channel.withdraw("A/B")
-    channel.withdraw("Y/Z")
+    wanted = filled(channel, "W/X", 2)
+    wanted.listeners.add(object())
+    for instrument in ("A/B", "W/X", "Y/Z"):
+        channel.withdraw(instrument)
     assert not channel.has("A/B")
+    # Who waits for it gets it, should it come back.
+    assert channel.slots == {"W/X": wanted}
     assert channel.snapshot() == []
     assert channel.has("K/N") is (instruments is not None)
