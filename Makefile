@@ -59,4 +59,5 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 .venv-bench/.done: pyproject.toml constraints.txt
 	@$(PYTHON) -m venv .venv-bench
 	@.venv-bench/bin/pip install -q -e '.[dev,bench]'
+	@npm install --silent --prefix .venv-bench/node ws || echo "left out: Node's ws"
 	@touch $@

@@ -44,12 +44,22 @@ def show(
     name: str, titles: Sequence[str], rows: Sequence[Sequence[object]], **more: object
 ) -> None:
     """Print a table and write it to `results/<name>.json`."""
+    print_table(name, titles, rows)
+    save(name, titles=titles, rows=rows, **more)
+
+
+def print_table(name: str, titles: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a table."""
     cells = [[str(cell) for cell in row] for row in [titles, *rows]]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     print(f"\n{name}  ({machine()})")
     for first, *others in cells:
         aligned = [c.rjust(w) for c, w in zip(others, widths[1:], strict=True)]
         print("  ".join(["", first.ljust(widths[0]), *aligned]))
+
+
+def save(name: str, **content: object) -> None:
+    """Write `results/<name>.json`."""
     RESULTS.mkdir(exist_ok=True)
-    report = {"machine": machine(), "titles": titles, "rows": rows, **more}
-    (RESULTS / f"{name}.json").write_text(json.dumps(report, indent=1, default=str) + "\n")
+    text = json.dumps({"machine": machine(), **content}, indent=1, default=str)
+    (RESULTS / f"{name}.json").write_text(text + "\n")
