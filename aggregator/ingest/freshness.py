@@ -136,8 +136,8 @@ class FeedStatus:
         return self.state is State.LIVE
 
     def connecting(self, reason: str) -> None:
-        """Say that a new connection is on its way; a feed that is down or stale stays so."""
-        if self.state not in FINAL and self.state is not State.CONNECTING:
+        """Say that a connection is on its way; a feed that is down, stale or blocked stays so."""
+        if self.state not in {*FINAL, State.CONNECTING} and self._cause != "blocked":
             self._change(State.CONNECTING, reason)
 
     def data(self, now: float) -> None:

@@ -124,8 +124,11 @@ class Streamer:
         log.debug("feed %s: connecting to %s", self.name, place(url))
         await self._dial.turn(URL(url).host or "")
         self.status.connecting("connecting")
+        ws = await self._open(url)
+        # The venue lets us in: what it refused before limits the feed no more.
+        self.status.unlimited()
         connection = Connection(
-            await self._open(url),
+            ws,
             connector,
             channel=self._channel,
             hub=self._hub,

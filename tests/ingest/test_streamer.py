@@ -150,3 +150,19 @@ async def test_wrong_kind_of_feed(session, venue):
     for feed in (Feed("f", "c", Quotes, options), Feed("f", "c", Stream, options)):
         with pytest.raises(TypeError):
             Streamer(feed, bench.channel, bench.hub, session, bench.status, DialLimiter())
+
+
+async def test_blocked_is_said_once_and_ends_with_data(session, venue):
+    """A venue that refuses the handshake for a while limits the feed until it lets it in again."""
+    venue.answer = lambda _: web.Response(status=429, headers={"Retry-After": "1"})
+    bench = Bench(session, venue.ws_url)
+    for _ in range(3):
+        await bench.streamer._once()
+    assert bench.system.states == ["connecting", "limited"]
+    venue.answer = script(PRICE)
+    task = asyncio.create_task(bench.streamer._once())
+    await bench.ear.until(lambda: bench.prices)
+    assert bench.system.states == ["connecting", "limited", "live"]
+    assert bench.status.cause is None
+    task.cancel()
+    await asyncio.wait([task])
