@@ -167,7 +167,7 @@ class Daemon:
         now_us = self.hub.now_us()
         for name, channel in self.hub.channels.items():
             status = self.ingest.statuses.get(name)
-            slots = channel.snapshot()
+            values = channel.snapshot()
             yield {
                 "channel": name,
                 "exchange": channel.exchange or None,
@@ -176,13 +176,14 @@ class Daemon:
                 "since_us": status.since_us if status else None,
                 "reason": status.reason if status else None,
                 "instruments": sorted(
-                    {s.instrument for s in slots} | (channel.instruments or set())
+                    {name for name, slot in channel.slots.items() if slot.last is not None}
+                    | (channel.instruments or set())
                 )
                 if channel.exchange
                 else [],
                 "seq": channel.seq,
                 "epoch": channel.epoch,
-                "age_s": (now_us - slots[-1].us) / 1e6 if slots else None,
+                "age_s": (now_us - values[-1].us) / 1e6 if values else None,
                 "subscribers": self.hub.subscribers(channel),
             }
 

@@ -1,69 +1,83 @@
-"""All sessions that want the same: what one message costs for thousands of them."""
+"""Sessions that want the same: what one message costs for thousands of them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from .channel import Slot
+from .channel import Message
+from .shape import WHOLE, Shape
 
 Wants = frozenset[str]
 """A set of subscriptions."""
 
 
+class Key(NamedTuple):
+    """What the sessions of an audience have in common."""
+
+    wants: Wants
+    shape: Shape
+    max_hz: float | None
+    """How often each value is sent at most; `None` for every message."""
+
+
+class Transport(Protocol):
+    """Where a client's bytes go."""
+
+    def write(self, data: bytes) -> None:
+        """Take whole frames. Never waits."""
+
+
 class Session(Protocol):
     """Who is written to."""
 
-    def write(self, data: bytes) -> None:
-        """Pass whole frames to the client. Never raises and never waits."""
+    @property
+    def transport(self) -> Transport:
+        """Where its bytes go."""
+
+    def deliver(self, messages: list[Message], data: bytes) -> None:
+        """Send these messages, whose frames are `data`, or keep them while the client is slow."""
 
 
 class Audience:
     """
-    All sessions with the same set of subscriptions; a `channel.Listener`.
+    Sessions with the same set of subscriptions that get every message; a `channel.Listener`.
 
     Args:
-        wants: the subscriptions.
+        key: what they have in common; without `max_hz`.
         mark_dirty: told when the first frame of a batch waits to be flushed.
 
     """
 
-    __slots__ = ("_count", "_data", "_due", "_late", "_mark_dirty", "batch", "sessions", "wants")
+    __slots__ = ("_late", "_mark_dirty", "_shape", "batch", "key", "sessions")
 
-    def __init__(self, wants: Wants, mark_dirty: Callable[[Audience], None]) -> None:
-        self.wants = wants
+    def __init__(self, key: Key, mark_dirty: Callable[[Audience], None]) -> None:
+        self.key = key
+        self._shape = key.shape
         self._mark_dirty = mark_dirty
-        self.sessions: dict[Session, None] = {}
+        # With the transports, since to ask each session to write costs a seventh of the fan-out.
+        self.sessions: dict[Session, Transport] = {}
         self.batch: list[bytes] = []
         # Who joined while a batch was being filled, and at which place of it.
         self._late: dict[Session, int] = {}
-        # A flush that is under way: who has yet to get which bytes, of how many messages.
-        self._due: dict[Session, None] = {}
-        self._data = b""
-        self._count = 0
 
     @property
     def size(self) -> int:
         """How many sessions it is."""
         return len(self.sessions)
 
-    @property
-    def flushing(self) -> bool:
-        """Whether a flush is under way, with some sessions written to and some not."""
-        return bool(self._due)
-
-    def offer(self, frame: bytes, slot: Slot | None) -> None:
-        """Add a frame to the batch."""
-        del slot
+    def offer(self, message: Message) -> None:
+        """Add a message to the batch."""
         if not self.batch:
             self._mark_dirty(self)
-        self.batch.append(frame)
+        shape = self._shape
+        self.batch.append(message.frame if shape is WHOLE else message.shaped(shape))
 
     def add(self, session: Session) -> None:
         """Let a session have everything that is offered from now on."""
         if self.batch:
             self._late[session] = len(self.batch)
-        self.sessions[session] = None
+        self.sessions[session] = session.transport
 
     def remove(self, session: Session) -> tuple[bytes, int]:
         """
@@ -75,50 +89,46 @@ class Audience:
         """
         del self.sessions[session]
         frames = self.batch[self._late.pop(session, 0) :]
-        rest, count = b"".join(frames), len(frames)
-        if session in self._due:
-            del self._due[session]
-            return self._data + rest, self._count + count
-        return rest, count
+        return b"".join(frames), len(frames)
 
-    def flush(self, limit: int) -> tuple[int, int]:
+    def flush(self) -> tuple[int, int]:
         """
-        Write the batch to the sessions, or what is left to write of the last one.
-
-        At most `limit` sessions are written to, so that a large audience does not keep the loop
-        from everything else; `flushing` tells whether some are left.
+        Write the batch to all sessions.
 
         Returns:
-            How many sessions were written to, and how many messages that were in all.
+            How many messages that were in all, and how many writes failed.
 
         """
-        written = delivered = 0
-        if not self._due and self.batch:
-            written, delivered = self._begin()
-        due = self._due
-        while due and written < limit:
-            # Taken out first: a session that gets too much leaves while it is being written to.
-            session, _ = due.popitem()
-            session.write(self._data)
-            written += 1
-            delivered += self._count
-        return written, delivered
-
-    def _begin(self) -> tuple[int, int]:
         batch, self.batch = self.batch, []
-        late, self._late = self._late, {}
-        self._data, self._count = batch[0] if len(batch) == 1 else b"".join(batch), len(batch)
-        # Written from the last to the first; who was last has been first, next time.
-        if self.sessions:
-            first = next(iter(self.sessions))
-            self.sessions[first] = self.sessions.pop(first)
-        self._due = (
-            dict.fromkeys(s for s in self.sessions if s not in late)
-            if late
-            else (self.sessions.copy())
-        )
-        delivered = 0
-        for session, start in late.items():
-            session.write(b"".join(batch[start:]))
-            delivered += len(batch) - start
-        return len(late), delivered
+        sessions = self.sessions
+        if not sessions or not batch:
+            return 0, 0
+        if len(sessions) > 1:
+            # Who was first is last, next time.
+            first = next(iter(sessions))
+            sessions[first] = sessions.pop(first)
+        # A copy: a session that gets too much leaves while it is being written to.
+        transports = list(sessions.values())
+        delivered = failed = 0
+        if self._late:
+            late, self._late = self._late, {}
+            transports = [t for session, t in sessions.items() if session not in late]
+            for transport, start in [(sessions[s], start) for s, start in late.items()]:
+                some_failed = _write([transport], b"".join(batch[start:]))
+                delivered += (1 - some_failed) * (len(batch) - start)
+                failed += some_failed
+        all_failed = _write(transports, batch[0] if len(batch) == 1 else b"".join(batch))
+        delivered += (len(transports) - all_failed) * len(batch)
+        return delivered, failed + all_failed
+
+
+def _write(transports: list[Transport], data: bytes) -> int:
+    failed = 0
+    for transport in transports:
+        try:
+            transport.write(data)
+        except RuntimeError:
+            # uvloop raises where asyncio is silent: the transport is closing. One client that
+            # leaves must not end the fan-out to the others.
+            failed += 1
+    return failed

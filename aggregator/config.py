@@ -85,6 +85,8 @@ class Server(Section):
     """A session whose pong takes longer is closed with 4010."""
     flush_window_s: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.001
     """The least time from the end of one fan-out to the next; 0 sends each message at once."""
+    compression: bool = True
+    """Whether clients that ask for it get messages compressed (permessage-deflate)."""
 
 
 class BudgetLimits(Section):
@@ -290,10 +292,7 @@ def _shown(keys: list[str], value: object) -> str:
     in_address = isinstance(value, str) and "@" in value
     if in_address or any(word in key.lower() for key in keys for word in SECRET_WORDS):
         return "(secret)"
-    if isinstance(value, dict) or (isinstance(value, list) and any(map(_is_nested, value))):
+    nested = isinstance(value, list) and any(isinstance(v, dict | list) for v in value)
+    if nested or isinstance(value, dict):
         return "(table)" if isinstance(value, dict) else "(list)"
     return repr(value)[:200]
-
-
-def _is_nested(value: object) -> bool:
-    return isinstance(value, dict | list)

@@ -2,12 +2,16 @@
 The middle: channels, sequences, last values, and who wants what. It does no I/O.
 
 Every message is encoded once, to a finished WebSocket frame. The sessions with the same set of
-subscriptions form an audience; a message is appended to the batch of each audience that wants it,
-and `flush` joins a batch once and hands it to each session of the audience.
+subscriptions form audiences; a message is appended to the batch of each audience that wants it,
+and `flush` joins a batch once and hands it to each session of the audience. An audience is of
+bounded size: between two of them the venues have their turn, and what they send meanwhile still
+goes out with the next one.
 
-A session that cannot keep up leaves its audience for an outbox of its own (`gateway.outbox`). Hub
-and gateway agree on this: at each moment a session is in exactly one audience, or has exactly one
-outbox, and either is registered here as a `Listener` under the session's subscriptions.
+A session that cannot keep up leaves its audiences for an outbox of its own (`gateway.outbox`). Hub
+and gateway agree on this: at each moment a session either is in the audiences that together have
+what it wants, no two of them the same message, or has exactly one outbox; those are registered
+here as a `Listener` under the session's subscriptions. What it wants at a limited rate it gets
+from a `PacedAudience` all the while.
 
 A subscription is written as clients write it: `binance_prices`, `binance_prices:BTC/USDT`, or
 `*:BTC/USDT` for an instrument on every channel of prices.
@@ -22,9 +26,12 @@ from collections.abc import Callable, Iterable
 from operator import attrgetter
 
 from . import wire
-from .audience import Audience, Session, Wants
-from .channel import Channel, Listener, Slot
+from .audience import Audience, Key, Session, Wants
+from .channel import Channel, Listener, Message, Slot
+from .groups import Groups
 from .model import Event, Heartbeat, PriceUpdate, SystemStatus
+from .paced import Later, PacedAudience
+from .shape import WHOLE, Shape
 
 EVERYWHERE = "*"
 SYSTEM = "system"
@@ -37,6 +44,7 @@ class Hub:
 
     Args:
         wake: called when something waits to be flushed, at the first message after a flush.
+        later: calls a function after so many seconds.
         clock_ns: the wall clock, in nanoseconds since the epoch.
         epoch: names this run of the daemon; new at each start, so that a sequence number
             together with it is never used twice.
@@ -46,16 +54,27 @@ class Hub:
     def __init__(
         self,
         wake: Callable[[], None] = lambda: None,
+        later: Later = lambda _seconds, _call: None,
         clock_ns: Callable[[], int] = time.time_ns,
         epoch: str | None = None,
     ) -> None:
         self.wake = wake
+        self.later = later
         self._clock_ns = clock_ns
         self.epoch = epoch or secrets.token_hex(4)
         self.channels: dict[str, Channel] = {}
-        self.audiences: dict[Wants, Audience] = {}
+        self.audiences = Groups(
+            lambda key: Audience(key, self._mark_dirty), self._enter, self._withdraw
+        )
+        self.paced = Groups(
+            lambda key: PacedAudience(key, self._tick_later), self._enter, self._withdraw
+        )
+        self._skipped = 0
         self.deliveries = 0
+        self.failed_writes = 0
         self._dirty: list[Audience] = []
+        self._lap: list[Audience] = []
+        self._laps = 0
         self._outboxes: set[Listener] = set()
         self._anywhere: dict[str, set[Listener]] = {}
         self.system = self.add_channel(SYSTEM, "", ())
@@ -101,30 +120,32 @@ class Hub:
             return
         else:
             raise TypeError(f"{type(event).__name__} can't be published")
-        channel.seq = slot.seq = channel.seq + 1
-        slot.frame = frame
-        slot.us = received_us
+        channel.seq = seq = channel.seq + 1
+        slot.last = message = Message(frame, channel, slot, seq, received_us)
         listeners = channel.listeners
         if slot.listeners or slot.anywhere:
             # The union, since nobody gets a message twice who wants it for two reasons.
             listeners = listeners | slot.listeners | slot.anywhere
         for listener in listeners:
-            listener.offer(frame, slot)
+            listener.offer(message)
 
     @staticmethod
     def _beat(channel: Channel, received_us: int) -> None:
         channel.seq += 1
         frame = wire.frame(wire.heartbeat(channel.name, channel.seq, wire.iso(received_us)))
         # An old heartbeat says nothing: it is not kept as a last value.
+        message = Message(frame, channel, None, channel.seq, received_us)
         for listener in channel.listeners:
-            listener.offer(frame, None)
+            listener.offer(message)
 
     def broadcast(self, payload: bytes) -> int:
         """Send a message to every session, whatever it subscribed to; return how many they are."""
-        frame = wire.frame(payload)
-        listeners = (*self.audiences.values(), *self._outboxes)
+        message = Message(wire.frame(payload))
+        # Each session that does not lag is in one of these, if only with no subscription.
+        audiences = (audience for audience in self.audiences if audience.key.shape.raw)
+        listeners = (*audiences, *self._outboxes)
         for listener in listeners:
-            listener.offer(frame, None)
+            listener.offer(message)
         return sum(listener.size for listener in listeners)
 
     def _slot(self, channel: Channel, instrument: str) -> Slot:
@@ -142,26 +163,38 @@ class Hub:
 
     def flush(self, limit: int = sys.maxsize) -> bool:
         """
-        Write what every audience waits for, to at most about `limit` sessions.
+        Go on with a lap: write to each audience what it waits for, to about `limit` sessions.
+
+        What is published during a lap to an audience that has had its turn waits for the next one.
 
         Returns:
-            Whether some is left to write by another call, after others had their turn.
+            Whether the lap goes on, with another call, after others had their turn.
 
         """
-        dirty, self._dirty = self._dirty, []
-        try:
-            while dirty and limit > 0:
-                audience = dirty[-1]
-                written, delivered = audience.flush(limit)
-                self.deliveries += delivered
-                limit -= written
-                if not audience.flushing:
-                    dirty.pop()
-        finally:
-            # Also after a bug in one session's `write`: the other audiences must not be left with
-            # a batch that nobody knows of.
-            self._dirty += dirty
-        return bool(self._dirty)
+        if not self._lap:
+            self._lap, self._dirty = self._dirty, []
+            # Nobody is always last.
+            self._laps += 1
+            start = self._laps % (len(self._lap) or 1)
+            self._lap = self._lap[start:] + self._lap[:start]
+        while self._lap and limit > 0:
+            # Taken out first: after a bug in its `write` the others still have their turn.
+            audience = self._lap.pop()
+            limit -= audience.size
+            delivered, failed = audience.flush()
+            self.deliveries += delivered
+            self.failed_writes += failed
+        return bool(self._lap)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there is something to flush."""
+        return bool(self._dirty or self._lap)
+
+    @property
+    def skipped(self) -> int:
+        """How many messages were not sent since a session asked for less of them."""
+        return self._skipped + sum(audience.skipped for audience in self.paced)
 
     # Listening.
 
@@ -181,30 +214,31 @@ class Hub:
         groups = (channel.listeners, *(s.listeners for s in slots), *(s.anywhere for s in slots))
         return sum(listener.size for listener in set[Listener]().union(*groups))
 
-    def snapshot(self, wants: Iterable[str]) -> list[Slot]:
-        """Return the slots with the last values of these subscriptions, each once, oldest first."""
-        slots: dict[Slot, None] = {}
+    def snapshot(self, wants: Iterable[str]) -> list[Message]:
+        """Return the last values of these subscriptions, each once, oldest first."""
+        found: dict[Message, None] = {}
         for want in wants:
             _, colon, instrument = want.partition(":")
             for channel in self.find(want):
                 if not colon:
-                    slots.update(dict.fromkeys(channel.snapshot()))
-                elif instrument in channel.slots and channel.slots[instrument].frame is not None:
-                    slots[channel.slots[instrument]] = None
-        return sorted(slots, key=attrgetter("seq"))
+                    found.update(dict.fromkeys(channel.snapshot()))
+                elif instrument in channel.slots and (last := channel.slots[instrument].last):
+                    found[last] = None
+        return sorted(found, key=attrgetter("seq"))
 
-    def join(self, session: Session, wants: Wants) -> Audience:
-        """Put a session into the audience of those who want the same."""
-        audience = self.audiences.get(wants)
-        if audience is None:
-            audience = self.audiences[wants] = Audience(wants, self._mark_dirty)
-            self._enter(audience, wants)
-        audience.add(session)
-        return audience
+    def join(self, session: Session, wants: Wants, shape: Shape = WHOLE) -> Audience:
+        """Put a session into an audience of those who want the same, and every message of it."""
+        return self.audiences.join(session, Key(wants, shape, None))
+
+    def join_paced(
+        self, session: Session, wants: Wants, max_hz: float, shape: Shape = WHOLE
+    ) -> PacedAudience:
+        """Put a session into an audience of those who want the same at the same rate."""
+        return self.paced.join(session, Key(wants, shape, max_hz))
 
     def leave(self, session: Session, audience: Audience) -> bytes:
         """
-        Take a session out of its audience.
+        Take a session out of an audience.
 
         Returns:
             The frames of the batch that the session should still get.
@@ -212,9 +246,15 @@ class Hub:
         """
         rest, count = audience.remove(session)
         self.deliveries += count
-        if not audience.sessions:
-            del self.audiences[audience.wants]
-            self._withdraw(audience, audience.wants)
+        self.audiences.left(audience)
+        return rest
+
+    def leave_paced(self, session: Session, audience: PacedAudience) -> list[Message]:
+        """Take a session out of a paced audience; return what it should still get."""
+        rest = audience.remove(session)
+        if not audience.size:
+            self._skipped += audience.skipped
+        self.paced.left(audience)
         return rest
 
     def register(self, outbox: Listener, wants: Wants) -> None:
@@ -227,6 +267,9 @@ class Hub:
         self._outboxes.discard(outbox)
         self._withdraw(outbox, wants)
 
+    def _tick_later(self, seconds: float, call: Callable[[], None]) -> None:
+        self.later(seconds, call)
+
     def _enter(self, listener: Listener, wants: Wants) -> None:
         for want in wants:
             self._listeners(want).add(listener)
@@ -236,7 +279,7 @@ class Hub:
             self._listeners(want).discard(listener)
             name, _, instrument = want.partition(":")
             slot = name != EVERYWHERE and self.channels[name].slots.get(instrument)
-            if slot and slot.frame is None and not slot.listeners:
+            if slot and slot.last is None and not slot.listeners:
                 del slot.channel.slots[instrument]
             self._tidy(instrument)
 

@@ -23,6 +23,8 @@ END_OF_TIME_US = 253_402_300_800_000_000
 
 TEXT, BINARY, CLOSE, PING, PONG = 0x1, 0x2, 0x8, 0x9, 0xA
 
+_PRICE_UPDATE = b'{"type":"price_update",'
+
 _SHORT = struct.Struct("!BB").pack
 _MEDIUM = struct.Struct("!BBH").pack
 _LONG = struct.Struct("!BBQ").pack
@@ -57,6 +59,27 @@ def payload_of(framed: bytes) -> bytes:
 def with_conflated(framed: bytes, count: int) -> bytes:
     """Return the same message, saying that it stands for `count` older ones as well."""
     return frame(b'%b,"conflated":%d}' % (payload_of(framed)[:-1], count))
+
+
+def without_data(framed: bytes) -> bytes:
+    """
+    Return a `price_update` without the venue's own payload; any other message as it is.
+
+    Quotes inside of a JSON string are escaped, so the first `,"data":` and the last `,"channel":`
+    are those of `PriceEncoder`, whatever instruments are called and venues send.
+    """
+    payload = payload_of(framed)
+    if not payload.startswith(_PRICE_UPDATE):
+        return framed
+    return frame(payload[: payload.index(b',"data":')] + payload[payload.rindex(b',"channel":') :])
+
+
+def gap(
+    channel: str, instrument: str | None, seqs: tuple[int, int], reason: str, timestamp: str
+) -> bytes:
+    """Return the payload of a `gap`: the messages with these numbers, both included, are lost."""
+    fields = {"type": "gap", "channel": channel, "instrument": instrument, "from_seq": seqs[0]}
+    return orjson.dumps(fields | {"to_seq": seqs[1], "reason": reason, "timestamp": timestamp})
 
 
 def minute_text(minute: int) -> str:

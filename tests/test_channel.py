@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from aggregator.channel import Channel, Slot
+from aggregator.channel import Channel, Message, Slot
 
 
 def filled(channel: Channel, instrument: str, seq: int, frame: bytes | None = b"f") -> Slot:
     slot = channel.slots[instrument] = Slot(channel, instrument, set())
-    slot.seq, slot.frame = seq, frame
+    slot.last = None if frame is None else Message(frame, channel, slot, seq)
     return slot
 
 
@@ -47,7 +47,7 @@ def test_snapshot():
     channel = Channel("c", "v", "e", ())
     late, early = filled(channel, "L/X", 9), filled(channel, "E/X", 2)
     filled(channel, "N/X", 0, None)
-    assert channel.snapshot() == [early, late]
+    assert channel.snapshot() == [early.last, late.last]
 
 
 @pytest.mark.parametrize("instruments", [None, ["A/B", "K/N"]])

@@ -1,9 +1,11 @@
 """
 What one client is sent.
 
-It comes from one of two places (see `aggregator.hub`): from the client's audience while it keeps
-up, from an outbox of its own while it does not. All changes between the two go through `_switch`
-and `_drain`, so that the order *acknowledgement, snapshot, every later message* always holds.
+It comes from one of two places (see `aggregator.hub`): from the client's audiences while it keeps
+up, from an outbox of its own while it does not. All changes between the two go through
+`_to_outbox` and `_drain`, so that the order *acknowledgement, snapshot, every later message*
+always holds. What it wants at a limited rate comes from paced audiences all the while, through
+`deliver`.
 """
 
 from __future__ import annotations
@@ -14,14 +16,20 @@ from typing import TYPE_CHECKING
 
 from aggregator import wire
 from aggregator.audience import Audience, Wants
+from aggregator.channel import Message
+from aggregator.paced import PacedAudience
+from aggregator.shape import SHAPES, Shape
 
 from .outbox import Outbox
+from .subscriptions import ALL, Plan, Terms
 
 if TYPE_CHECKING:
     from .sessions import Sessions
 
 NOTHING: Wants = frozenset()
 """What everybody wants at first: one object for all, since an idle session should cost little."""
+REDUCED = Terms(raw=False)
+"""Every message, without the venue's own payload."""
 CHUNK = 65_536
 """Bytes that are handed to the transport at once from an outbox."""
 CLOSE_TIMEOUT_S = 2.0
@@ -33,21 +41,28 @@ class Delivery:
 
     __slots__ = (
         "_all",
-        "_audience",
+        "_audiences",
         "_closing",
         "_outbox",
+        "_paced",
         "_paused",
+        "_plan",
         "_resumed",
-        "_transport",
         "_wants",
+        "deflate_bits",
         "over_since",
+        "transport",
     )
 
-    def __init__(self, sessions: Sessions) -> None:
+    def __init__(self, sessions: Sessions, deflate_bits: int) -> None:
         self._all = sessions
-        self._transport: asyncio.Transport
+        self.transport: asyncio.Transport
+        self.deflate_bits = deflate_bits
         self._wants = NOTHING
-        self._audience: Audience | None = None
+        # Only where some subscription has terms of its own.
+        self._plan: Plan | None = None
+        self._audiences: tuple[Audience, ...] = ()
+        self._paced: tuple[PacedAudience, ...] = ()
         self._outbox: Outbox | None = None
         self._paused = False
         self._resumed = 0
@@ -56,19 +71,19 @@ class Delivery:
 
     def begin(self, transport: asyncio.Transport) -> None:
         """Join the audience of those who want nothing yet."""
-        self._transport = transport
-        self._audience = self._all.hub.join(self, self._wants)
+        self.transport = transport
         if self._paused:
-            self._switch(self._wants)
+            self._to_outbox()
+        else:
+            self._join()
 
     def write(self, data: bytes) -> None:
-        """Pass whole frames to the client; a `hub.Session`."""
+        """Pass whole frames to the client. Never raises."""
         try:
-            self._transport.write(data)
+            self.transport.write(data)
         except RuntimeError:
-            # uvloop raises where asyncio is silent: the transport is closing. One client that
-            # leaves must not end the fan-out to the others.
-            self._all.counters.writes_after_close += 1
+            # uvloop raises where asyncio is silent: the transport is closing.
+            self._all.hub.failed_writes += 1
 
     @property
     def lagging(self) -> bool:
@@ -78,7 +93,7 @@ class Delivery:
     @property
     def unsent(self) -> int:
         """Bytes in the transport that the kernel has not taken yet."""
-        return self._transport.get_write_buffer_size()
+        return self.transport.get_write_buffer_size()
 
     @property
     def progress(self) -> tuple[int, int]:
@@ -93,8 +108,8 @@ class Delivery:
     def pause_writing(self) -> None:
         """Go on with an outbox: the client does not read fast enough."""
         self._paused = True
-        if self._audience is not None and not self._closing:
-            self._switch(self._wants)
+        if self._audiences and not self._closing:
+            self._to_outbox()
 
     def resume_writing(self) -> None:
         """Send what has waited."""
@@ -105,9 +120,18 @@ class Delivery:
     def send(self, frame: bytes) -> None:
         """Send between the messages; to a client that reads nothing, behind what waits."""
         if self._outbox is None:
-            self.write(frame)
+            self.write(SHAPES[True, self.deflate_bits].apply(frame))
         else:
-            self._outbox.offer(frame, None)
+            self._outbox.offer(Message(frame))
+
+    def deliver(self, messages: list[Message], data: bytes) -> None:
+        """Send these messages, whose frames are `data`, or keep them while the client is slow."""
+        if self._outbox is None:
+            self.write(data)
+            self._all.hub.deliveries += len(messages)
+        else:
+            for message in messages:
+                self._outbox.offer(message)
 
     def close(self, code: int, reason: str) -> None:
         """Close properly; a client that does not answer is cut off after `CLOSE_TIMEOUT_S`."""
@@ -117,39 +141,96 @@ class Delivery:
         self.detach()
         self._all.counters.closed[code] += 1
         self.write(wire.frame(code.to_bytes(2) + reason.encode()[:123], wire.CLOSE))
-        self._all.abort_later(self._transport, CLOSE_TIMEOUT_S)
+        self._all.abort_later(self.transport, CLOSE_TIMEOUT_S)
 
     def abort(self) -> None:
         """Cut the connection."""
-        self._transport.abort()
+        self.transport.abort()
 
-    def answer(self, wants: Wants, replies: list[bytes], snapshot: Iterable[str]) -> None:
-        """Answer, then send the last values of `snapshot`, then what is published from now on."""
-        hub = self._all.hub
-        outbox = self._switch(wants)
+    def terms(self) -> dict[str, Terms]:
+        """Return the present subscriptions."""
+        if self._plan is not None:
+            return dict(self._plan.terms)
+        return dict.fromkeys(self._wants, ALL)
+
+    def answer(
+        self, terms: dict[str, Terms], replies: list[bytes], snapshot: Iterable[str]
+    ) -> None:
+        """
+        Answer, then send the last values of `snapshot`, then what is published from now on.
+
+        `terms` are the subscriptions from now on.
+        """
+        outbox = self._to_outbox()
+        self._change(outbox, terms)
         for payload in replies:
-            outbox.offer(wire.frame(payload), None)
-        for slot in hub.snapshot(snapshot):
-            if slot.frame is not None:
-                outbox.offer(slot.frame, slot)
+            outbox.offer(Message(wire.frame(payload)))
+        for message in self._all.hub.snapshot(snapshot):
+            outbox.offer(message)
         self._drain()
 
-    def _switch(self, wants: Wants) -> Outbox:
-        """Go over to an outbox for these subscriptions, if there is none yet."""
+    def _change(self, outbox: Outbox, terms: dict[str, Terms]) -> None:
+        """Go over to these subscriptions, while the outbox takes what is published."""
         hub = self._all.hub
-        if self._outbox is None:
-            if self._audience is not None:
-                audience, self._audience = self._audience, None
-                if rest := hub.leave(self, audience):
-                    self.write(rest)
-            self._outbox = Outbox()
-            self._all.lagging[self] = None
-        else:
-            hub.unregister(self._outbox, self._wants)
-            if wants < self._wants:
-                self._outbox.forget(set(hub.snapshot(wants)))
+        hub.unregister(outbox, self._unpaced())
+        paced, self._paced = self._paced, ()
+        for audience in paced:
+            for message in hub.leave_paced(self, audience):
+                outbox.offer(message)
+        wants = frozenset(terms)
+        if not self._wants <= wants:
+            outbox.forget({m.slot for m in hub.snapshot(wants) if m.slot is not None})
         self._wants = wants
-        hub.register(self._outbox, wants)
+        self._plan = None
+        if any(each != ALL for each in terms.values()):
+            self._plan = Plan(terms, hub.channels)
+            self._paced = tuple(
+                hub.join_paced(self, some, each.max_hz, SHAPES[each.raw, self.deflate_bits])
+                for each, some in self._plan.parts.items()
+                if each.max_hz is not None
+            )
+        hub.register(outbox, self._unpaced())
+
+    def _unpaced(self) -> Wants:
+        """Return the subscriptions to every message, whole or not."""
+        if self._plan is None:
+            return self._wants
+        return self._plan.part(ALL) | self._plan.part(REDUCED)
+
+    def _shape(self, message: Message) -> Shape:
+        raw = True
+        if self._plan is not None and message.channel is not None:
+            raw = self._plan.of(message.channel).raw
+        return SHAPES[raw, self.deflate_bits]
+
+    def _join(self) -> None:
+        """Join those who want the same."""
+        hub = self._all.hub
+        whole = SHAPES[True, self.deflate_bits]
+        if self._plan is None:
+            main = hub.join(self, self._wants, whole)
+            self._audiences = (main,)
+            # The same set for all of an audience.
+            self._wants = main.key.wants
+            return
+        # Also where it is empty: what is sent to everybody comes by the first.
+        self._audiences = (hub.join(self, self._plan.part(ALL), whole),)
+        if reduced := self._plan.part(REDUCED):
+            self._audiences += (hub.join(self, reduced, SHAPES[False, self.deflate_bits]),)
+
+    def _to_outbox(self) -> Outbox:
+        """Go over to an outbox, if there is none yet."""
+        if self._outbox is not None:
+            return self._outbox
+        hub = self._all.hub
+        audiences, self._audiences = self._audiences, ()
+        for audience in audiences:
+            if rest := hub.leave(self, audience):
+                self.write(rest)
+        limit = self._all.config.max_buffered_bytes // 2
+        self._outbox = Outbox(limit, self._shape, hub.now_iso)
+        self._all.lagging[self] = None
+        hub.register(self._outbox, self._unpaced())
         return self._outbox
 
     def _drain(self) -> None:
@@ -161,22 +242,26 @@ class Delivery:
             self.write(outbox.take(CHUNK))
         if not outbox and not self._paused:
             self._leave_outbox(outbox)
-            self._audience = self._all.hub.join(self, self._wants)
-            # The same set for all of an audience.
-            self._wants = self._audience.wants
+            self._join()
 
     def _leave_outbox(self, outbox: Outbox) -> None:
-        self._all.hub.unregister(outbox, self._wants)
-        self._all.counters.folded += outbox.folded
-        self._all.hub.deliveries += outbox.taken
+        hub, counters = self._all.hub, self._all.counters
+        hub.unregister(outbox, self._unpaced())
+        hub.deliveries += outbox.taken
+        counters.folded += outbox.folded
+        counters.lost += outbox.lost
+        counters.gaps += outbox.gaps
         self._all.lagging.pop(self, None)
         self._outbox = None
         self.over_since = None
 
     def detach(self) -> None:
         """Take no more messages."""
-        if self._audience is not None:
-            audience, self._audience = self._audience, None
+        audiences, self._audiences = self._audiences, ()
+        for audience in audiences:
             self._all.hub.leave(self, audience)
+        paced, self._paced = self._paced, ()
+        for each in paced:
+            self._all.hub.leave_paced(self, each)
         if self._outbox is not None:
             self._leave_outbox(self._outbox)

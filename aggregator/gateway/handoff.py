@@ -4,7 +4,7 @@ The one place that touches what aiohttp does not promise: a connection changes h
 aiohttp does routing, limits and the parsing of the request; then the transport is given to a
 protocol of our own, and everything that aiohttp holds for a connection (request, task, parser,
 handler: some 14 KB) is let go. `tests/gateway/test_handoff.py` fails loudly when a new aiohttp
-changes what is relied on here.
+changes what is relied on here; until that is mended clients are served by `fallback`.
 
 Source: RFC 6455, section 4.2 (the server's side of the opening handshake).
 """
@@ -16,15 +16,45 @@ import base64
 import binascii
 import hashlib
 import socket
+from types import FunctionType, MemberDescriptorType
 
 from aiohttp import HttpVersion11, hdrs, web
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 SEND_BUFFER_BYTES = 131_072
 """Of the kernel, per client: with the default a stalled one is noticed only after 4 MB."""
-HIGH_WATER_BYTES = 65_536
-"""Of the transport: above this a session is told to pause."""
+HIGH_WATER_BYTES = 0
+"""
+Of the transport: above this a session is told to pause. With 0 that is what the kernel does not
+take, and uvloop writes at once: else it would put the write off to the end of the loop's turn, for
+all clients together, so that the first waits for the last and the end of a fan-out is unknown.
+"""
 _NOBODY = asyncio.Protocol()
+
+INTERNALS = {
+    "_message_tail": MemberDescriptorType,
+    "_upgraded": MemberDescriptorType,
+    "transport": MemberDescriptorType,
+    "writing_paused": property,
+    "connection_lost": FunctionType,
+}
+"""Relied on of aiohttp's handler of a connection, and what each is: a slot can be set."""
+
+
+def missing() -> list[str]:
+    """Return what `take_over` needs and is not there, or not as it was."""
+    handler = getattr(web, "RequestHandler", None)
+    names = [n for n, kind in INTERNALS.items() if not isinstance(getattr(handler, n, None), kind)]
+    if not isinstance(getattr(web.BaseRequest, "protocol", None), property):
+        names.append("protocol")
+    if not hasattr(asyncio.Transport, "set_protocol"):
+        names.append("set_protocol")
+    return names
+
+
+def possible() -> bool:
+    """Whether a connection can be taken over from this aiohttp."""
+    return not missing()
 
 
 class HandedOver(web.StreamResponse):
@@ -37,9 +67,9 @@ class HandedOver(web.StreamResponse):
         """Send nothing."""
 
 
-def accept_key(request: web.BaseRequest) -> str:
+def accept_key(request: web.BaseRequest, *, promised_only: bool = False) -> str:
     """
-    Check the opening handshake.
+    Check the opening handshake; with `promised_only`, by what aiohttp promises alone.
 
     Returns:
         The value of `Sec-WebSocket-Accept`.
@@ -69,17 +99,24 @@ def accept_key(request: web.BaseRequest) -> str:
     if not good:
         raise web.HTTPBadRequest(text="Sec-WebSocket-Key must be 16 bytes in base64\n")
     # aiohttp's parser has stopped only behind a request without a body, or with a whole one.
-    if request.version < HttpVersion11 or not request.protocol._upgraded:  # noqa: SLF001
+    stopped = not request.body_exists if promised_only else request.protocol._upgraded  # noqa: SLF001
+    if request.version < HttpVersion11 or not stopped:
         raise web.HTTPBadRequest(text="the handshake must be HTTP/1.1, without a body\n")
     digest = hashlib.sha1(key.encode() + _GUID, usedforsecurity=False).digest()
     return base64.b64encode(digest).decode()
 
 
 def take_over(
-    request: web.BaseRequest, protocol: asyncio.BaseProtocol, accept: str
+    request: web.BaseRequest, protocol: asyncio.BaseProtocol, accept: str, extensions: str = ""
 ) -> tuple[asyncio.Transport, bytes]:
     """
     Answer the handshake and make `protocol` the transport's own.
+
+    Args:
+        request: the handshake.
+        protocol: who has the transport from now on.
+        accept: what `accept_key` returned.
+        extensions: the value of `Sec-WebSocket-Extensions`; without one there is no such header.
 
     Returns:
         The transport, and what the client sent right behind its request.
@@ -94,9 +131,14 @@ def take_over(
         raise ConnectionResetError
     early: bytes = handler._message_tail  # noqa: SLF001
     handler._message_tail = b""  # noqa: SLF001
+    # Before the answer: one that uvloop has put off would count as a client that does not read.
+    limit_buffers(transport)
     transport.write(
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Accept: " + accept.encode() + b"\r\n\r\n"
+        b"Sec-WebSocket-Accept: "
+        + accept.encode()
+        + (b"\r\nSec-WebSocket-Extensions: " + extensions.encode() if extensions else b"")
+        + b"\r\n\r\n"
     )
     # uvloop, told of a buffered protocol, remembers the one before it as well: so let that be one
     # that costs nothing.
@@ -107,10 +149,14 @@ def take_over(
     if handler.writing_paused:
         protocol.pause_writing()
     transport.resume_reading()
-    transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)
-    sock = transport.get_extra_info("socket")
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
     # Without its transport the handler can't close it; with "the connection lost" it lets go.
     handler.transport = None
     handler.connection_lost(None)
     return transport, early
+
+
+def limit_buffers(transport: asyncio.Transport) -> None:
+    """Let no more be written ahead of a client than `HIGH_WATER_BYTES` and `SEND_BUFFER_BYTES`."""
+    transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)
+    sock = transport.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)

@@ -4,26 +4,66 @@ What waits to be sent to one session that does not read as fast as messages come
 Messages that a newer one replaces (prices, states) keep one place per channel and instrument: the
 newest, marked with the number of those it stands for. Their frames are shared with the hub's last
 values, so they cost a reference, however far the client is behind. All others keep their order
-and count as `held` bytes, which the session bounds.
+and count as `held` bytes. Those of them that have a number are kept up to a bound; then all that
+wait of their channel, and what follows until there is room, become one `gap`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 from aggregator import wire
-from aggregator.channel import Slot
+from aggregator.channel import Channel, Message, Slot
+from aggregator.shape import Shape
+
+
+@dataclass(slots=True)
+class Gap:
+    """What is lost of a channel, both numbers included."""
+
+    from_seq: int
+    to_seq: int
 
 
 class Outbox:
-    """The bounded queue of one session; a `hub.Listener`."""
+    """
+    The bounded queue of one session; a `hub.Listener`.
 
-    __slots__ = ("_entries", "_number", "folded", "held", "taken")
+    Args:
+        limit: bytes that messages to be kept in order may have.
+        shape: how the session gets a message.
+        now_iso: the wall clock as text.
 
-    def __init__(self) -> None:
-        # Keys: the slot of what can be replaced, a running number for the rest.
-        self._entries: dict[Slot | int, tuple[bytes, int]] = {}
+    """
+
+    __slots__ = (
+        "_entries",
+        "_limit",
+        "_now_iso",
+        "_number",
+        "_shape",
+        "folded",
+        "gaps",
+        "held",
+        "lost",
+        "taken",
+    )
+
+    def __init__(
+        self, limit: int, shape: Callable[[Message], Shape], now_iso: Callable[[], str]
+    ) -> None:
+        self._limit = limit
+        self._shape = shape
+        self._now_iso = now_iso
+        # Keys: the slot of what can be replaced, a running number for what keeps its order, the
+        # channel for its gap. Values of slots have the number of those they stand for.
+        self._entries: dict[Slot | int | Channel, tuple[Message, int] | Message | Gap] = {}
         self._number = 0
         self.held = 0
         self.folded = 0
+        self.lost = 0
+        self.gaps = 0
         self.taken = 0
 
     def __len__(self) -> int:
@@ -34,21 +74,51 @@ class Outbox:
         """How many sessions it stands for."""
         return 1
 
-    def offer(self, frame: bytes, slot: Slot | None) -> None:
-        """Take a frame without waiting."""
+    def offer(self, message: Message) -> None:
+        """Take a message without waiting."""
+        slot = message.slot
         if slot is None:
-            self._number += 1
-            self._entries[self._number] = (frame, 0)
-            self.held += len(frame)
+            self._keep(message)
             return
         # Taken out and put in again: at the end, so that sequence numbers never go back.
         older = self._entries.pop(slot, None)
         count = 0
-        if older is not None:
-            # The same frame again is a snapshot asked for twice: nothing is lost by it.
-            count = older[1] + (older[0] is not frame)
-            self.folded += older[0] is not frame
-        self._entries[slot] = (frame, count)
+        if isinstance(older, tuple):
+            # The same message again is a snapshot asked for twice: nothing is lost by it.
+            count = older[1] + (older[0] is not message)
+            self.folded += older[0] is not message
+        self._entries[slot] = (message, count)
+
+    def _keep(self, message: Message) -> None:
+        """Keep a message in its order, or let it become part of a gap."""
+        channel = message.channel
+        size = len(message.frame)
+        if channel is not None:
+            gap = self._entries.get(channel)
+            if gap is None and self.held + size > self._limit:
+                gap = self._entries[channel] = self._give_up(channel, message.seq)
+            if isinstance(gap, Gap):
+                gap.to_seq = message.seq
+                self.lost += 1
+                return
+        self._number += 1
+        self._entries[self._number] = message
+        self.held += size
+
+    def _give_up(self, channel: Channel, seq: int) -> Gap:
+        """Drop what waits of a channel; return the gap that stands for it."""
+        gone = {
+            key: entry
+            for key, entry in self._entries.items()
+            if isinstance(entry, Message) and entry.channel is channel
+        }
+        for key, entry in gone.items():
+            del self._entries[key]
+            self.held -= len(entry.frame)
+        self.lost += len(gone)
+        self.gaps += 1
+        first = next((entry.seq for entry in gone.values()), seq)
+        return Gap(first, seq)
 
     def forget(self, keep: set[Slot]) -> None:
         """Drop what was replaceable and is not wanted any more."""
@@ -64,15 +134,23 @@ class Outbox:
         """
         parts: list[bytes] = []
         size = 0
-        entries = self._entries
-        while entries and size < limit:
-            key = next(iter(entries))
-            frame, count = entries.pop(key)
-            if not isinstance(key, Slot):
-                self.held -= len(frame)
-            elif count:
-                frame = wire.with_conflated(frame, count)
+        while self._entries and size < limit:
+            frame = self._frame(next(iter(self._entries)))
             parts.append(frame)
             size += len(frame)
-        self.taken += len(parts)
         return b"".join(parts)
+
+    def _frame(self, key: Slot | int | Channel) -> bytes:
+        entry = self._entries.pop(key)
+        if isinstance(entry, Gap):
+            assert isinstance(key, Channel)  # noqa: S101 - gaps are kept by channel
+            seqs = (entry.from_seq, entry.to_seq)
+            return wire.frame(wire.gap(key.name, None, seqs, "slow_consumer", self._now_iso()))
+        self.taken += 1
+        message, count = (entry, 0) if isinstance(entry, Message) else entry
+        shape = self._shape(message)
+        if count:
+            return shape.apply(wire.with_conflated(message.frame, count))
+        if isinstance(entry, Message):
+            self.held -= len(message.frame)
+        return message.shaped(shape)

@@ -16,6 +16,7 @@ from pydantic import (
     ConfigDict,
     FailFast,
     Field,
+    StrictBool,
     StrictInt,
     StrictStr,
     TypeAdapter,
@@ -63,6 +64,10 @@ class Subscribe(_Command):
 
     type: Literal["subscribe"]
     channels: Names
+    max_hz: Annotated[float, Field(strict=True, ge=0.001, le=1000)] | None = None
+    """How often each instrument's latest value is sent at most; `None` for every message."""
+    raw: StrictBool = True
+    """With the venue's own payload, `data`."""
 
 
 class Unsubscribe(_Command):
@@ -156,7 +161,7 @@ def _refusal(text: bytes, e: ValidationError) -> Refusal:
     return Refusal(Code.BAD_COMMAND, message, id=_id_of(text))
 
 
-_FIELDS = {"type", "channels", "id", "action", "symbol"}
+_FIELDS = {"type", "channels", "max_hz", "raw", "id", "action", "symbol"}
 _MESSAGES = {
     "union_tag_invalid": "type must be subscribe, unsubscribe or ping",
     "union_tag_not_found": "type is missing: subscribe, unsubscribe or ping",
@@ -172,11 +177,14 @@ def error(code: Code, message: str, **extra: object) -> bytes:
     return orjson.dumps(fields | {key: value for key, value in extra.items() if value is not None})
 
 
-def subscribed(channels: Iterable[str], positions: Mapping[str, Channel], id_: Id) -> bytes:
-    """Return the payload of the acknowledgement of a `subscribe`."""
+def subscribed(
+    channels: Iterable[str], positions: Mapping[str, Channel], command: Subscribe
+) -> bytes:
+    """Return the payload of the acknowledgement of a `subscribe`; it repeats the terms asked."""
     places = {name: {"epoch": c.epoch, "seq": c.seq} for name, c in positions.items()}
     fields = {"type": "subscribed", "channels": list(channels), "positions": places}
-    return _with_id(fields, id_)
+    terms = command.model_dump(include={"max_hz", "raw"}, exclude_defaults=True)
+    return _with_id(fields | terms, command.id)
 
 
 def unsubscribed(channels: Iterable[str], id_: Id) -> bytes:

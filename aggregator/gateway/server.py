@@ -11,19 +11,19 @@ import asyncio
 import hmac
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any
+from typing import Annotated
 
 import orjson
 from aiohttp import hdrs, web
-from aiohttp.http_exceptions import HttpProcessingError
 from pydantic import BaseModel, ConfigDict, Field, StrictStr, ValidationError
 
 from aggregator.config import Server as ServerConfig
 from aggregator.hub import Hub
 
-from . import handoff
+from . import extensions, fallback, handoff
+from .http_log import HttpLog
 from .origin import host_name, is_loopback, origin_allowed
-from .sessions import Counters, Sessions
+from .sessions import Sessions
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +78,8 @@ class Server:
         self._metrics = metrics
         self._runner: web.AppRunner | None = None
         self.port = config.port
+        self.takes_over = handoff.possible()
+        """Whether connections are taken over from aiohttp, or served by `fallback`."""
 
     async def start(self) -> None:
         """
@@ -87,6 +89,8 @@ class Server:
             OSError: the address can't be had.
 
         """
+        if not self.takes_over:
+            fallback.warn()
         app = web.Application(
             middlewares=[self._errors_as_json], client_max_size=self._config.max_frame_bytes
         )
@@ -101,7 +105,7 @@ class Server:
             app,
             access_log=None,
             auto_decompress=False,
-            logger=_HttpLog(log, self._sessions.counters),
+            logger=HttpLog(log, self._sessions.counters),
             keepalive_timeout=KEEP_ALIVE_S,
             shutdown_timeout=1.0,
         )
@@ -120,7 +124,9 @@ class Server:
     def http_connections(self) -> int:
         """Connections that are no WebSocket, or not yet: also those that say nothing."""
         server = self._runner.server if self._runner is not None else None
-        return len(server.connections) if server is not None else 0
+        connections = len(server.connections) if server is not None else 0
+        # On the fallback aiohttp keeps those of the clients as well.
+        return connections if self.takes_over else max(0, connections - len(self._sessions))
 
     async def stop(self) -> None:
         """Stop listening and end what is left of HTTP."""
@@ -130,24 +136,29 @@ class Server:
     # Clients.
 
     async def _long_form(self, request: web.Request) -> web.StreamResponse:
-        return self._connect(request, short=False)
+        return await self._connect(request, short=False)
 
     async def _short_form(self, request: web.Request) -> web.StreamResponse:
-        return self._connect(request, short=True)
+        return await self._connect(request, short=True)
 
-    def _connect(self, request: web.Request, *, short: bool) -> web.StreamResponse:
+    async def _connect(self, request: web.Request, *, short: bool) -> web.StreamResponse:
         self._check_origin(request)
         try:
-            accept = handoff.accept_key(request)
+            accept = handoff.accept_key(request, promised_only=not self.takes_over)
         except web.HTTPException:
             self._sessions.counters.rejected["handshake"] += 1
             raise
         address = request.remote or ""
         if refusal := self._sessions.refusal(address):
             return _error(*refusal)
-        session = self._sessions.create(address, short=short)
+        if not self.takes_over:
+            return await fallback.serve(request, self._sessions, address, short=short)
+        offers = request.headers.getall(hdrs.SEC_WEBSOCKET_EXTENSIONS, ())
+        agreed = extensions.negotiate(offers) if self._config.compression else None
+        bits, answer = agreed or extensions.NO_COMPRESSION
+        session = self._sessions.create(address, short=short, deflate_bits=bits)
         try:
-            transport, early = handoff.take_over(request, session, accept)
+            transport, early = handoff.take_over(request, session, accept, answer)
         except ConnectionResetError:
             return handoff.HandedOver()  # the client has gone: nobody is left to answer
         self._sessions.add(session, transport, early)
@@ -236,21 +247,6 @@ class Server:
             body=self._metrics(),
             headers={hdrs.CONTENT_TYPE: "text/plain; version=0.0.4; charset=utf-8"},
         )
-
-
-class _HttpLog(logging.LoggerAdapter[logging.Logger]):
-    """What aiohttp logs, but for requests that are no HTTP: those are counted, not our error."""
-
-    def __init__(self, logger: logging.Logger, counters: Counters) -> None:
-        super().__init__(logger)
-        self._counters = counters
-
-    def log(self, level: int, msg: object, *args: object, **options: Any) -> None:
-        """Log, or count."""
-        if isinstance(options.get("exc_info"), HttpProcessingError):
-            self._counters.rejected["no_http"] += 1
-        else:
-            super().log(level, msg, *args, **options)
 
 
 async def _as_json(request: web.Request, handler: Handler) -> web.StreamResponse:

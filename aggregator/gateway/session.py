@@ -7,6 +7,7 @@ A session is the transport's protocol itself; nothing here waits, and it has no 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, NoReturn
 
 from aggregator import wire
@@ -16,6 +17,7 @@ from . import protocol
 from .delivery import CLOSE_TIMEOUT_S, Delivery
 from .frames import CLOSE, PING, PONG, TEXT, ProtocolError, Reader
 from .protocol import Close, Code, Refusal
+from .subscriptions import ALL, Terms
 
 if TYPE_CHECKING:
     from .sessions import Sessions
@@ -34,13 +36,16 @@ class Session(Delivery, asyncio.BufferedProtocol):
         sessions: what all of them share: hub, limits, counters.
         address: the peer's address, for the limit per address.
         short: whether the short form of `/ws/ticker` is spoken.
+        deflate_bits: of the window that is agreed on for compression; 0 for none.
 
     """
 
     __slots__ = ("_deaf", "_reader", "_spent_until", "address", "short")
 
-    def __init__(self, sessions: Sessions, address: str, *, short: bool = False) -> None:
-        super().__init__(sessions)
+    def __init__(
+        self, sessions: Sessions, address: str, *, short: bool = False, deflate_bits: int = 0
+    ) -> None:
+        super().__init__(sessions, deflate_bits)
         self.address = address
         self.short = short
         self._reader: Reader | None = None
@@ -85,20 +90,24 @@ class Session(Delivery, asyncio.BufferedProtocol):
     # Frames in.
 
     def _receive(self, data: bytes) -> None:
+        limit = self._all.config.max_frame_bytes
+        reader = self._reader or Reader(limit, inflate=self.deflate_bits > 0)
+        self.take(reader.feed(data))
+        self._reader = None if self._deaf or reader.idle else reader
+
+    def take(self, messages: Iterable[tuple[int, bytes]]) -> None:
+        """Take whole messages that came together, as opcode and payload; it may end in a fault."""
         if self._deaf:
             return
-        reader = self._reader or Reader(self._all.config.max_frame_bytes)
         try:
-            self._read(reader, data)
+            self._read(messages)
         except ProtocolError as e:
             self._fail(e)
-        else:
-            self._reader = None if reader.idle else reader
 
-    def _read(self, reader: Reader, data: bytes) -> None:
+    def _read(self, messages: Iterable[tuple[int, bytes]]) -> None:
         ping: bytes | None = None
         count = 0
-        for opcode, payload in reader.feed(data):
+        for opcode, payload in messages:
             count += 1
             if ping is not None and opcode in {CLOSE, TEXT}:
                 # In the order of the client's frames, and before anything of ours ends it.
@@ -118,7 +127,7 @@ class Session(Delivery, asyncio.BufferedProtocol):
             else:
                 raise ProtocolError(Close.UNSUPPORTED, "messages are text")
         if count > FRAMES_AT_ONCE:
-            self._all.pause_reading(self._transport, READ_PAUSE_S)
+            self._all.pause_reading(self.transport, READ_PAUSE_S)
         if ping is not None:
             # Of several pings that came at once the last is answered: RFC 6455, 5.5.3.
             self.send(wire.frame(ping, PONG))
@@ -128,8 +137,8 @@ class Session(Delivery, asyncio.BufferedProtocol):
             self._closing = True
             self.detach()
             self.write(wire.frame(payload[:2], CLOSE))
-        self._transport.close()
-        self._all.abort_later(self._transport, CLOSE_TIMEOUT_S)
+        self.transport.close()
+        self._all.abort_later(self.transport, CLOSE_TIMEOUT_S)
 
     def _fail(self, e: ProtocolError) -> None:
         """Close after a fault in the protocol: nothing that follows can be understood."""
@@ -139,8 +148,8 @@ class Session(Delivery, asyncio.BufferedProtocol):
         self._reader = None
         # Only this side is shut: closing both with bytes unread would be a reset, which may
         # overtake the close frame.
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
 
     # Commands.
 
@@ -168,7 +177,7 @@ class Session(Delivery, asyncio.BufferedProtocol):
         cost = 1 / config.max_commands_per_s
         spent_until = max(self._spent_until, now) + cost
         if spent_until - now > config.command_burst * cost + 1e-9:
-            self._all.pause_reading(self._transport, READ_PAUSE_S)
+            self._all.pause_reading(self.transport, READ_PAUSE_S)
             return False
         self._spent_until = spent_until
         return True
@@ -182,7 +191,8 @@ class Session(Delivery, asyncio.BufferedProtocol):
             self._subscribe(command)
         else:
             gone = dict.fromkeys(command.channels)
-            self.answer(self._wants.difference(gone), [protocol.unsubscribed(gone, command.id)], ())
+            terms = {want: each for want, each in self.terms().items() if want not in gone}
+            self.answer(terms, [protocol.unsubscribed(gone, command.id)], ())
 
     def _subscribe(self, command: protocol.Subscribe) -> None:
         hub = self._all.hub
@@ -191,29 +201,33 @@ class Session(Delivery, asyncio.BufferedProtocol):
             self._too_many(command.id)  # also of unknown ones: each would be answered
         found = {want: hub.find(want) for want in wanted}
         good = [want for want, channels in found.items() if channels]
-        self._check_count(good, command.id)
+        terms = self.terms() | dict.fromkeys(good, Terms(command.max_hz, command.raw))
+        self._check_count(terms, command.id)
         positions = {c.name: c for want in good for c in found[want]}
         bad = [want for want in found if not found[want]]
-        replies = [protocol.subscribed(good, positions, command.id)] if good else []
+        replies = [protocol.subscribed(good, positions, command)] if good else []
         replies += [protocol.unknown_channel(want, command.id) for want in bad]
         self._all.counters.refused[Code.UNKNOWN_CHANNEL] += len(bad)
-        self.answer(self._wants.union(good), replies, good)
+        self.answer(terms, replies, good)
 
     def _short_form(self, text: bytes) -> None:
         command = protocol.decode_short(text)
         self._all.counters.commands[command.action] += 1
         want = f"{EVERYWHERE}:{command.symbol}"
         answer = [protocol.short_answer(command.action, command.symbol)]
+        terms = self.terms()
         if command.action == "unsubscribe":
-            self.answer(self._wants - {want}, answer, ())
+            terms.pop(want, None)
+            self.answer(terms, answer, ())
         elif not self._all.hub.find(want):
             raise Refusal(Code.UNKNOWN_CHANNEL, "no channel has this symbol")
         else:
-            self._check_count([want], None)
-            self.answer(self._wants | {want}, answer, [want])
+            terms[want] = ALL
+            self._check_count(terms, None)
+            self.answer(terms, answer, [want])
 
-    def _check_count(self, more: list[str], id_: protocol.Id) -> None:
-        if len(self._wants.union(more)) > self._all.config.max_subscriptions:
+    def _check_count(self, terms: dict[str, Terms], id_: protocol.Id) -> None:
+        if len(terms) > self._all.config.max_subscriptions:
             self._too_many(id_)
 
     def _too_many(self, id_: protocol.Id) -> NoReturn:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from aggregator import wire
@@ -36,8 +36,9 @@ class Counters:
     http_errors: Counter[int] = field(default_factory=Counter)
     protocol_errors: int = 0
     read_pauses: int = 0
-    writes_after_close: int = 0
     folded: int = 0
+    lost: int = 0
+    gaps: int = 0
     broadcasts: int = 0
 
 
@@ -69,6 +70,9 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._everybody)
 
+    def __iter__(self) -> Iterator[Session]:
+        return iter(self._everybody)
+
     def refusal(self, address: str) -> tuple[int, str, str] | None:
         """Return HTTP status, code and text if one more from this address is to be refused."""
         if self.stopping:
@@ -82,10 +86,10 @@ class Sessions:
             return 429, "too_many_connections", "too many connections from one address"
         return None
 
-    def create(self, address: str, *, short: bool) -> Session:
+    def create(self, address: str, *, short: bool, deflate_bits: int = 0) -> Session:
         """Create a session; `add` follows when its transport is its own."""
         # One string for all sessions of an address.
-        return Session(self, sys.intern(address), short=short)
+        return Session(self, sys.intern(address), short=short, deflate_bits=deflate_bits)
 
     def add(self, session: Session, transport: asyncio.Transport, early: bytes) -> None:
         """Count a session in and let it begin."""

@@ -136,7 +136,16 @@ class Metrics(Collector):
                 "Connections that are no WebSocket (yet).",
                 self._server.http_connections,
             ),
-            ("audiences", "Different sets of subscriptions.", len(self._hub.audiences)),
+            (
+                "handoff",
+                "1 if connections are taken over from aiohttp, 0 on the fallback.",
+                self._server.takes_over,
+            ),
+            (
+                "audiences",
+                "Groups of sessions that want the same.",
+                len(self._hub.audiences) + len(self._hub.paced),
+            ),
         )
         for name, text, value in gauges:
             yield _gauge(name, text, {(): float(value)})
@@ -154,9 +163,12 @@ class Metrics(Collector):
             (
                 "writes_after_close",
                 "Writes to a client that had gone.",
-                counters.writes_after_close,
+                self._hub.failed_writes,
             ),
             ("messages_conflated", "Messages replaced by a newer one.", counters.folded),
+            ("messages_skipped", "Messages not sent, as max_hz asks.", self._hub.skipped),
+            ("messages_lost", "Messages that a gap stands for.", counters.lost),
+            ("gaps", "Gaps told to clients that were too slow.", counters.gaps),
             ("test_broadcasts", "Messages sent by POST /ws/test.", counters.broadcasts),
             ("deliveries", "Messages handed to clients.", self._hub.deliveries),
             ("flushes", "Fan-outs.", self._fanout.flushes),

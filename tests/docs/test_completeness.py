@@ -27,6 +27,8 @@ def source(folder):
 def default(model, key):
     """Return an option's default as the tables write it."""
     value = model.model_fields[key].default
+    if isinstance(value, bool):
+        return f"`{value}`".lower()
     return "none" if value is None else f"`{value}`".replace("'", '"')
 
 
@@ -243,7 +245,7 @@ def test_faults():
 
 def test_what_does_not_exist_is_not_promised():
     """Commands, fields and messages of later versions are not in the contract yet."""
-    later = ("auth", "since", "max_hz", "orderbook_update", "trade_executed", "candle", "gap")
+    later = ("auth", "since", "orderbook_update", "trade_executed", "candle")
     assert not {*later, "recovered", "history"} & set(code(text_of("protocol")))
 
 

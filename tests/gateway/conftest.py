@@ -25,6 +25,29 @@ def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.Abstrac
     return {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
 
 
+BOTH_WAYS = {
+    "test_bad_input",
+    "test_heartbeats",
+    "test_server",
+    "test_sessions",
+    "test_slow_readers",
+}
+"""What these say holds for clients that are taken over from aiohttp, and for the fallback."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    both = metafunc.module.__name__.rpartition(".")[2] in BOTH_WAYS
+    chosen = any(m.args[0] == "way" for m in metafunc.definition.iter_markers("parametrize"))
+    if both and not chosen and "way" in metafunc.fixturenames:
+        metafunc.parametrize("way", ["handoff", "fallback"], indirect=True)
+
+
+@pytest.fixture
+def way(request: pytest.FixtureRequest) -> str:
+    """Return how clients are served."""
+    return getattr(request, "param", "handoff")
+
+
 class Daemon:
     """Hub, sessions, fan-out and server, as `app` puts them together."""
 
@@ -91,13 +114,15 @@ Serve = Callable[..., Any]
 
 
 @pytest.fixture
-async def serve() -> AsyncIterator[Serve]:
+async def serve(way: str) -> AsyncIterator[Serve]:
     """Return a function that starts a daemon with this configuration."""
     async with contextlib.AsyncExitStack() as stack:
 
         async def start(**config: Any) -> Daemon:
             daemon = Daemon(**config)
             await daemon.start()
+            if way == "fallback":
+                daemon.server.takes_over = False
             stack.push_async_callback(daemon.stop)
             return daemon
 

@@ -86,7 +86,6 @@ CLOSED = [
     (frame(b'{"type":"\xff"}'), 1007),
     (frame(b"\xed\xa0\x80"), 1007),
     (frame(b"x" * 126, PING), 1002),
-    (frame(b"x", mask=None), 1002),
     (frame(b"x", rsv=4), 1002),
     (frame(b"x", 3), 1002),
     (frame(b"x", CONTINUATION), 1002),
@@ -107,6 +106,14 @@ async def test_broken_frame(daemon, witness, data, code):
     assert daemon.counters.protocol_errors == 1
     assert daemon.counters.closed[code] == 1
     await eventually(lambda: len(daemon.sessions) == 1)
+
+
+@pytest.mark.parametrize("way", ["handoff"], indirect=True)
+async def test_frame_without_a_mask(daemon, witness):
+    """RFC 6455, 5.1: it closes the connection. (aiohttp, on the fallback, takes it.)"""
+    async with await daemon.connect() as client:
+        await client.write(frame(b"x", mask=None))
+        assert (await client.closed())[0] == 1002
 
 
 async def test_close_frame_is_not_overtaken(daemon, witness):
@@ -166,7 +173,7 @@ async def test_abrupt_end(daemon, witness, cut):
                 client.sock.shutdown(1)
                 await client.ended()
         await eventually(lambda: len(daemon.sessions) == 1)
-    assert set(daemon.hub.audiences) == {frozenset({"prices"})}
+    assert {a.key.wants for a in daemon.hub.audiences} == {frozenset({"prices"})}
 
 
 async def test_commands_within_the_burst(serve):

@@ -78,6 +78,8 @@ def test_character_across_fragments():
         ("RSV2", frame(b"x", rsv=2)),
         ("RSV3 of a ping", frame(b"", PING, rsv=1)),
         ("RSV1 of a continuation", frame(b"x", fin=False) + frame(b"x", CONTINUATION, rsv=4)),
+        ("RSV1 of a ping", frame(b"", PING, rsv=4)),
+        ("RSV1 of a close", frame(b"", CLOSE, rsv=4)),
         *((f"opcode {code}", frame(b"x", code)) for code in (*range(3, 8), *range(11, 16))),
         ("unmasked", frame(b"x", mask=None)),
         ("unmasked ping", frame(b"", PING, mask=None)),

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import zlib
 from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from gateway.wsclient import frame
@@ -15,11 +18,13 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from aggregator.config import Server
 from aggregator.gateway.session import Session
 from aggregator.gateway.sessions import Sessions
+from aggregator.gateway.subscriptions import ALL, Terms
 from aggregator.hub import Hub
 from aggregator.model import PriceUpdate
 
 CHANNELS = {"a": ["X/Y", "Z/Y"], "b": ["X/Y"], "open": None}
 INSTRUMENTS = ["X/Y", "Z/Y", "N/N"]
+TERMS = st.sampled_from([ALL, ALL, Terms(raw=False), Terms(1.0), Terms(5.0), Terms(1.0, raw=False)])
 WANTS = ["a", "b", "open", "a:X/Y", "a:Z/Y", "b:X/Y", "open:N/N", "*:X/Y", "*:N/N", "no", "a:No"]
 
 
@@ -74,17 +79,42 @@ class Entry:
 class Model:
     """What one client is due, as naively as can be."""
 
-    wants: set[str] = field(default_factory=set)
-    out: list[Entry] = field(default_factory=list)
+    wants: dict[str, Terms] = field(default_factory=dict)
+    out: list[tuple[Entry, bool]] = field(default_factory=list)
     waiting: list[Entry] | None = None
+    pending: list[Entry] = field(default_factory=list)
 
     def hits(self, place: tuple[str, str]) -> bool:
         channel, instrument = place
-        return bool(self.wants & {channel, f"{channel}:{instrument}", f"*:{instrument}"})
+        return bool(self.wants.keys() & {channel, f"{channel}:{instrument}", f"*:{instrument}"})
+
+    def terms(self, channel: str) -> Terms:
+        """All channels are of prices here, so a star makes all terms hold everywhere."""
+        starred = any(want.startswith("*") for want in self.wants)
+        each = [t for want, t in self.wants.items() if starred or want.split(":")[0] == channel]
+        rates = [t.max_hz for t in each]
+        return Terms(
+            None if None in rates else max(rates, default=None),
+            any(t.raw for t in each) or not each,
+        )
+
+    def publish(self, entry: Entry) -> None:
+        if self.terms(entry.place[0]).max_hz is None:
+            self.add(entry)
+        else:
+            self.pending = [e for e in self.pending if e.place != entry.place] + [entry]
+
+    def tick(self) -> None:
+        for entry in self.pending:
+            self.add(entry)
+        self.pending.clear()
+
+    def send(self, entry: Entry) -> None:
+        self.out.append((entry, entry.place is None or self.terms(entry.place[0]).raw))
 
     def add(self, entry: Entry) -> None:
         if self.waiting is None:
-            self.out.append(entry)
+            self.send(entry)
             return
         for old in self.waiting:
             if entry.place is not None and old.place == entry.place:
@@ -92,6 +122,29 @@ class Model:
                 entry.count = old.count + (old.content != entry.content)
                 break
         self.waiting.append(entry)
+
+    @contextlib.contextmanager
+    def collecting(self) -> Iterator[None]:
+        """Collect all that a command leads to, as for a client that lags."""
+        fast = self.waiting is None
+        self.waiting = self.waiting or []
+        yield
+        if fast:
+            self.read_on()
+
+    def read_on(self) -> None:
+        waiting, self.waiting = self.waiting or [], None
+        for entry in waiting:
+            self.send(entry)
+
+    def change(self, wants: dict[str, Terms]) -> None:
+        """Want this from now on; of what waits, only that stays."""
+        stays = Model(wants=wants)
+        fewer = self.wants.keys() - wants.keys()
+        self.tick()
+        if fewer and self.waiting is not None:
+            self.waiting = [e for e in self.waiting if e.place is None or stays.hits(e.place)]
+        self.wants = wants
 
 
 class Traffic(RuleBasedStateMachine):
@@ -101,7 +154,8 @@ class Traffic(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.hub = Hub()
+        self.planned: list[Callable[[], None]] = []
+        self.hub = Hub(later=lambda _, call: self.planned.append(call))
         for name, instruments in CHANNELS.items():
             self.hub.add_channel(name, "venue", instruments)
         self.sessions = Sessions(self.hub, Server(command_burst=10_000), lambda: 0.0)
@@ -111,10 +165,10 @@ class Traffic(RuleBasedStateMachine):
         self.present: dict[int, tuple[Session, Transport, Model]] = {}
         self.number = 0
 
-    @rule(target=clients)
-    def connect(self) -> int:
+    @rule(target=clients, bits=st.sampled_from([0, 0, 9, 12]))
+    def connect(self, bits: int) -> int:
         self.number += 1
-        session, transport = self.sessions.create("x", short=False), Transport()
+        session, transport = self.sessions.create("x", short=False, deflate_bits=bits), Transport()
         transport.session = session
         self.present[self.number] = (session, transport, Model())
         self.sessions.add(session, transport, b"")
@@ -129,7 +183,17 @@ class Traffic(RuleBasedStateMachine):
         self.hub.publish(self.hub.channels[channel], event, 1)
         for _, _, model in self.present.values():
             if model.hits((channel, instrument)):
-                model.add(Entry((channel, instrument), (channel, seq)))
+                model.publish(Entry((channel, instrument), (channel, seq)))
+
+    @rule()
+    def tick(self) -> None:
+        """Let the time of every rate come."""
+        self.hub.flush()
+        planned, self.planned = self.planned, []
+        for call in planned:
+            call()
+        for _, _, model in self.present.values():
+            model.tick()
 
     @rule()
     def flush(self) -> None:
@@ -148,47 +212,54 @@ class Traffic(RuleBasedStateMachine):
             return [channel for channel in CHANNELS if has(channel)]
         return [name] if name in CHANNELS and (not instrument or has(name)) else []
 
-    def command(self, number: int, kind: str, channels: list[str]) -> None:
+    def command(
+        self, number: int, kind: str, channels: list[str], terms: Terms | None = None
+    ) -> None:
         self.hub.flush()  # so that the model need not know of batches
-        text = json.dumps({"type": kind, "channels": channels, "id": number}).encode()
+        fields = {"type": kind, "channels": channels, "id": number}
+        text = json.dumps(fields | (terms._asdict() if terms else {})).encode()
         self.present[number][0]._receive(frame(text))
 
-    @rule(number=clients, channels=st.lists(st.sampled_from(WANTS), min_size=1, max_size=4))
-    def subscribe(self, number: int, channels: list[str]) -> None:
+    @rule(
+        number=clients,
+        channels=st.lists(st.sampled_from(WANTS), min_size=1, max_size=4),
+        terms=TERMS,
+    )
+    def subscribe(self, number: int, channels: list[str], terms: Terms) -> None:
         model = self.present[number][2]
+        with model.collecting():
+            self.due_to_subscribe(model, channels, terms)
+        self.command(number, "subscribe", channels, terms)
+
+    def due_to_subscribe(self, model: Model, channels: list[str], terms: Terms) -> None:
         names = list(dict.fromkeys(channels))
         good = [name for name in names if self.known(name)]
+        model.change(model.wants | dict.fromkeys(good, terms))
         positions = {c for name in good for c in self.known(name)}
         if good:
             model.add(Entry(None, ("subscribed", tuple(good), tuple(sorted(positions)))))
         for name in names:
             if name not in good:
                 model.add(Entry(None, ("error", name)))
-        wanted = Model(wants=set(good))
+        wanted = Model(wants=dict.fromkeys(good, ALL))
         snapshot = [(seq, place) for place, seq in self.values.items() if wanted.hits(place)]
         for seq, (channel, instrument) in sorted(
             snapshot, key=lambda item: (item[0], self.rank(item[1], good))
         ):
             model.add(Entry((channel, instrument), (channel, seq)))
-        model.wants |= set(good)
-        self.command(number, "subscribe", channels)
 
     @staticmethod
     def rank(place: tuple[str, str], good: list[str]) -> tuple[int, int]:
         """Where the numbers of two channels are equal: as asked for, then as configured."""
-        first = next(i for i, name in enumerate(good) if Model(wants={name}).hits(place))
+        first = next(i for i, name in enumerate(good) if Model(wants={name: ALL}).hits(place))
         return first, list(CHANNELS).index(place[0])
 
     @rule(number=clients, channels=st.lists(st.sampled_from(WANTS), min_size=1, max_size=3))
     def unsubscribe(self, number: int, channels: list[str]) -> None:
         model = self.present[number][2]
-        fewer = model.wants - set(channels)
-        if fewer != model.wants and model.waiting is not None:
-            model.wants = fewer
-            model.waiting = [e for e in model.waiting if e.place is None or model.hits(e.place)]
-        model.wants = fewer
-        names = tuple(dict.fromkeys(channels))
-        model.add(Entry(None, ("unsubscribed", names)))
+        with model.collecting():
+            model.change({want: t for want, t in model.wants.items() if want not in channels})
+            model.add(Entry(None, ("unsubscribed", tuple(dict.fromkeys(channels)))))
         self.command(number, "unsubscribe", channels)
 
     @rule(number=clients)
@@ -205,8 +276,7 @@ class Traffic(RuleBasedStateMachine):
     def read_on(self, number: int) -> None:
         _, transport, model = self.present[number]
         transport.flow()
-        model.out += model.waiting or []
-        model.waiting = None
+        model.read_on()
 
     @rule(number=consumes(clients))
     def leave(self, number: int) -> None:
@@ -231,15 +301,19 @@ class Traffic(RuleBasedStateMachine):
         session.connection_lost(None)
 
     @staticmethod
-    def received(transport: Transport) -> list[tuple[object, int]]:
+    def received(transport: Transport) -> list[tuple[object, int, bool]]:
         found = []
         data = transport.data
+        bits = transport.session.deflate_bits
         while data:
             size, start = data[1], 2
             if size == 126:
                 size, start = int.from_bytes(data[2:4]), 4
-            if data[0] == 0x81:
-                message = json.loads(data[start : start + size])
+            if data[0] in {0x81, 0xC1}:
+                payload = data[start : start + size]
+                if data[0] == 0xC1:
+                    payload = zlib.decompressobj(-bits).decompress(payload + b"\0\0\xff\xff")
+                message = json.loads(payload)
                 kind = message.get("type", "broadcast")
                 content: object = (message.get("channel"), message.get("seq"))
                 if kind == "subscribed":
@@ -251,28 +325,35 @@ class Traffic(RuleBasedStateMachine):
                     content = (kind, message["channel"])
                 elif kind == "broadcast":
                     content = (kind,)
-                found.append((content, message.get("conflated", 0)))
+                has_data = kind != "price_update" or "data" in message
+                found.append((content, message.get("conflated", 0), has_data))
             data = data[start + size :]
         return found
 
     def check(self, number: int) -> None:
         _, transport, model = self.present[number]
-        assert self.received(transport) == [(e.content, e.count) for e in model.out]
+        assert self.received(transport) == [
+            (e.content, e.count, has_data) for e, has_data in model.out
+        ]
 
     @invariant()
     def in_one_place(self) -> None:
-        """Each session is in exactly one audience or has exactly one outbox."""
-        joined = Counter(s for a in self.hub.audiences.values() for s in a.sessions)
-        for session, transport, _ in self.present.values():
+        """Each session is in exactly one main audience or has exactly one outbox."""
+        joined = Counter(s for a in self.hub.audiences if a.key.shape.raw for s in a.sessions)
+        paced = Counter(s for a in self.hub.paced for s in a.sessions)
+        for session, transport, model in self.present.values():
             assert joined[session] + (session._outbox in self.hub._outboxes) == 1
             assert session.lagging == transport.paused == (session in self.sessions.lagging)
+            rates = {model.terms(want.split(":")[0]) for want in model.wants}
+            assert paced[session] == sum(terms.max_hz is not None for terms in rates)
         assert len(joined) + len(self.hub._outboxes) == len(self.present)
 
     def teardown(self) -> None:
         for number in tuple(self.present):
             self.read_on(number)
             self.leave(number)
-        assert not self.hub.audiences
+        assert not len(self.hub.audiences)
+        assert not len(self.hub.paced)
         assert not self.hub._outboxes
         assert not self.sessions.lagging
         assert not len(self.sessions)

@@ -212,18 +212,24 @@ def test_any_object(value):
         assert code in {"none", "bad_json", "bad_command"}
 
 
+def subscribe(**fields: object) -> protocol.Subscribe:
+    return protocol.Subscribe.model_validate({"type": "subscribe", "channels": ["a"], **fields})
+
+
 def test_answers():
     """The shapes of docs/protocol.md; an id only where one was given, 0 and "" included."""
     channel = Channel("a", "v", "k3x9", ())
     channel.seq = 1042
-    answer = json.loads(protocol.subscribed(["a", "a:X/Y"], {"a": channel}, 1))
+    answer = json.loads(protocol.subscribed(["a", "a:X/Y"], {"a": channel}, subscribe(id=1)))
     assert answer == {
         "type": "subscribed",
         "channels": ["a", "a:X/Y"],
         "positions": {"a": {"epoch": "k3x9", "seq": 1042}},
         "id": 1,
     }
-    assert "id" not in json.loads(protocol.subscribed([], {}, None))
+    assert "id" not in json.loads(protocol.subscribed([], {}, subscribe()))
+    answer = json.loads(protocol.subscribed([], {}, subscribe(max_hz=2.5, raw=False)))
+    assert (answer["max_hz"], answer["raw"]) == (2.5, False)
     assert json.loads(protocol.unsubscribed(["a"], 0)) == {
         "type": "unsubscribed",
         "channels": ["a"],

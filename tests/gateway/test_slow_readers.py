@@ -259,7 +259,7 @@ async def test_lagging_client_that_goes(daemon):
         await eventually(lambda: not len(daemon.sessions))
         assert not daemon.sessions.lagging
         assert not daemon.hub._outboxes
-        assert not daemon.hub.audiences
+        assert not len(daemon.hub.audiences)
 
 
 async def test_stalled_client_is_given_up_on(serve):

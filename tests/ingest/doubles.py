@@ -26,7 +26,7 @@ from aggregator.api import (
     Unhandled,
     UnknownInstrument,
 )
-from aggregator.channel import Channel
+from aggregator.channel import Channel, Message
 from aggregator.config import Feed
 from aggregator.hub import Hub
 from aggregator.ingest.freshness import FeedStatus
@@ -53,8 +53,8 @@ class Ear:
         self._heard = asyncio.Event()
         hub.register(self, frozenset({channel.name}))
 
-    def offer(self, frame, slot) -> None:
-        self.messages.append(json.loads(wire.payload_of(frame)))
+    def offer(self, message: Message) -> None:
+        self.messages.append(json.loads(wire.payload_of(message.frame)))
         self._heard.set()
 
     @property

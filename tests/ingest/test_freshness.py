@@ -85,7 +85,7 @@ def test_no_secret_in_what_is_said(text, caplog):
     with caplog.at_level(logging.DEBUG):
         status.down(text.format("CGSECRETKEY", "CGSECRETKEY"))
         status.unknown_instrument("A/B", text.format("CGSECRETKEY", "CGSECRETKEY"))
-    said = [slot.frame for slot in hub.system.slots.values()]
+    said = [slot.last.frame for slot in hub.system.slots.values()]
     assert not [frame for frame in said if b"SECRET" in frame]
     assert "SECRET" not in status.reason
     assert "SECRET" not in caplog.text

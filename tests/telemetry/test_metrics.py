@@ -114,6 +114,13 @@ async def test_each_feed_is_in_exactly_one_state(daemon, page):
     assert all(states == [State.CONNECTING] for states in in_state.values())
 
 
+async def test_whether_connections_are_taken_over(daemon, page):
+    """An operator sees when clients are served by the fallback."""
+    assert page()[0]["aggregator_handoff",] == 1
+    daemon.server.takes_over = False
+    assert page()[0]["aggregator_handoff",] == 0
+
+
 async def test_reading_it_does_not_need_a_loop_turn(daemon, page):
     """It is plain reading: two pages of an idle daemon agree but for the process's own."""
     await asyncio.sleep(0)
