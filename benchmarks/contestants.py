@@ -42,7 +42,7 @@ class Contestant:
     A server.
 
     `needs` says what is missing, if anything; `burst` is how many messages it gets at once where
-    they are published as fast as possible.
+    they are published as fast as possible; with `deflate` all its clients ask for compression.
     """
 
     name: str
@@ -51,6 +51,7 @@ class Contestant:
     window_s: float = 0.0
     raw: bool = False
     speak: str = ""
+    deflate: bool = False
     needs: Callable[[], str | None] = lambda: None
     environ: dict[str, str] = field(default_factory=dict)
 
@@ -107,9 +108,13 @@ def needs_node() -> str | None:
 
 OURS, OURS_ONE = "ours, 16 joined", "ours, one at a time"
 LIMIT1, LIMIT16 = "limit1", "limit16"
+AIOHTTP, WEBSOCKETS = "aiohttp, send_str", "websockets, broadcast"
 UWS1, UWS16 = "uWebSockets, 1 per tick", "uWebSockets, 16 per tick"
 SLOW, NOT_SLOW = "ours, with a slow reader", "ours, without"
 EACH_HIS_OWN, ALL_THE_SAME = "ours, 5 random of 500 each", "ours, the same 5 of 500"
+OURS_DEFLATED, AIOHTTP_DEFLATED = "ours, 16 joined, deflated", "aiohttp, send_str, deflated"
+WEBSOCKETS_DEFLATED = "websockets, broadcast, deflated"
+UWS16_DEFLATED = "uWebSockets, 16 per tick, deflated"
 CONTESTANTS = {
     each.name: each
     for each in (
@@ -121,10 +126,8 @@ CONTESTANTS = {
         Contestant(ALL_THE_SAME, python("ours.py"), window_s=WINDOW_S),
         Contestant(LIMIT1, limit, raw=True),
         Contestant(LIMIT16, limit, 16, raw=True),
-        Contestant("aiohttp, send_str", python("aiohttp_loop.py")),
-        Contestant(
-            "websockets, broadcast", python("websockets_broadcast.py"), needs=module("websockets")
-        ),
+        Contestant(AIOHTTP, python("aiohttp_loop.py")),
+        Contestant(WEBSOCKETS, python("websockets_broadcast.py"), needs=module("websockets")),
         Contestant("picows", python("picows_loop.py"), needs=module("picows")),
         Contestant(UWS1, python("socketify_topic.py"), needs=module("socketify")),
         Contestant(UWS16, python("socketify_topic.py"), 16, needs=module("socketify")),
@@ -140,8 +143,23 @@ CONTESTANTS = {
         ),
         Contestant("nchan", broker("nchan"), speak="silent", needs=lambda: missing_broker("nchan")),
         Contestant("Node ws", node_ws, needs=needs_node, environ={"NODE_PATH": str(NODE)}),
+        Contestant(OURS_DEFLATED, python("ours.py"), 16, WINDOW_S, deflate=True),
+        Contestant(AIOHTTP_DEFLATED, python("aiohttp_loop.py"), deflate=True),
+        Contestant(
+            WEBSOCKETS_DEFLATED,
+            python("websockets_broadcast.py"),
+            deflate=True,
+            needs=module("websockets"),
+        ),
+        Contestant(
+            UWS16_DEFLATED,
+            python("socketify_topic.py"),
+            16,
+            deflate=True,
+            needs=module("socketify"),
+        ),
     )
 }
-PEERS_ONE = ("aiohttp, send_str", "websockets, broadcast", "picows", UWS1, "Node ws")
+PEERS_ONE = (AIOHTTP, WEBSOCKETS, "picows", UWS1, "Node ws")
 BROKERS_16 = ("NATS, 16", "mosquitto, 16", "nchan")
 EVERYBODY = (OURS, LIMIT1, LIMIT16, *PEERS_ONE, UWS16, *BROKERS_16)

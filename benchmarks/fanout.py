@@ -12,6 +12,14 @@ messages. A contestant that is not installed is left out, with a line that says 
 A message that is lost, doubled or out of order ends the run: clients check every number. Times are
 measured from the moment a message was due, so that those of a server that is late count in full;
 and from the moment the server made it, `published_us`.
+
+"load %" is how much of their core the clients had to work. Where it is nearly all, they may have
+held the server up; that is marked.
+
+With compression, "bytes/message" is what clients have received with all frames, "bytes/connection"
+what the server's resident memory has grown by, divided by the number of clients: once all are
+connected and answered, and at the end. Peers that keep a context for each client profit from
+messages that are more alike than real ones.
 """
 
 from __future__ import annotations
@@ -21,150 +29,19 @@ import dataclasses
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import report
-from contestants import (
-    ALL_THE_SAME,
-    CONTESTANTS,
-    EACH_HIS_OWN,
-    HERE,
-    LIMIT1,
-    LIMIT16,
-    MESSAGE_BYTES,
-    PARTS,
-    SLOW,
-    Contestant,
-)
-from processes import LOAD_CORE, SERVER_CORE, Child, Failed, Others, child
-from works import WORKS, Goal, Medians, Work, matching, subscribe, wishes
+from contestants import CONTESTANTS, HERE, LIMIT1, LIMIT16, MESSAGE_BYTES, Contestant
+from measure import Bench
+from processes import Failed
+from works import WORKS, Goal, Medians, Work
 
-SETTLE_S = 0.3
-SLOW_WARM_S = 2.0
 DISTURBED_PERCENT = 5.0
 """Of a core, used by others during a measurement."""
-
-Figures = dict[str, Any]
-"""What one measurement of one contestant has shown."""
-
-
-@dataclass(frozen=True, slots=True)
-class Bench:
-    """What all measurements share: where the compiled programs are, and how long to measure."""
-
-    folder: Path
-    seconds: float
-    warm_s: float
-
-    def measure(self, work: Work, contestant: Contestant) -> Figures:
-        """Measure one contestant at one work, once."""
-        slow = contestant.name == SLOW
-        clients = work.clients + slow
-        orders: dict[str, Any] = {"burst": contestant.burst, "rate": work.rate, "parts": PARTS}
-        is_ours = contestant.name.startswith("ours")
-        if contestant.raw:
-            orders["clients"] = clients
-        if is_ours:
-            orders |= {"window_s": contestant.window_s, "instruments": work.instruments}
-        command = contestant.command(self.folder, orders)
-        with child(contestant.name, command, SERVER_CORE, contestant.environ) as server:
-            told = server.answer()
-            port, server.pid = told["port"], told.get("pid", server.pid)
-            time.sleep(SETTLE_S)
-            before = server.memory()
-            load = self._load(work, contestant, clients, port, server.pid)
-            with child(f"load of {contestant.name}", load, LOAD_CORE) as load_process:
-                figures: Figures = {"connect_s": load_process.answer()["connect_s"]}
-                # The commands of clients and the go of ours come by different ways.
-                time.sleep(SETTLE_S)
-                others = Others(server, load_process)
-                if work.idle:
-                    time.sleep(1.0)
-                    figures["bytes_per_client"] = (server.memory() - before) / clients
-                elif is_ours:
-                    figures |= self._ours(server, load_process, wishes(contestant.name, clients))
-                else:
-                    server.tell("go")
-                    figures |= derived(load_process.answer())
-                figures["others_percent"] = others.percent()
-                # Neither is to complain about the end of the other.
-                load_process.freeze()
-                server.kill()
-        return figures
-
-    def _ours(self, server: Child, load: Child, wanted: list[Sequence[int] | None]) -> Figures:
-        """Measure ours, and have the counters of both ends agree."""
-        before = server.ask("report")
-        memory = server.memory()
-        server.tell("go")
-        figures = derived(load.answer())
-        figures["grown_mb"] = (server.memory() - memory) / 1e6
-        behind = server.ask("report")
-        server.tell("stop")
-        got = load.ask("drain")
-        after = server.ask("report")
-        published = after["published"]
-        folded = after["folded"] - before["folded"]
-        delivered = after["deliveries"] - before["deliveries"]
-        figures |= {"published": published, "folded": folded, "held": behind["held"]}
-        figures["per_flush"] = published / max(1, after["flushes"] - before["flushes"])
-        if got["slow_messages"]:
-            figures["slow_missing"] = published - got["slow_messages"] - got["slow_conflated"]
-            if figures["slow_missing"]:
-                raise Failed(f"of {published} messages the slow client was told of {got}")
-        due = sum(matching(published, numbers) for numbers in wanted)
-        if due != delivered + folded:
-            raise Failed(f"{due} were due, but {delivered} delivered and {folded} folded")
-        arrived = got["messages"] + got["slow_messages"]
-        if (arrived, got["slow_conflated"]) != (delivered, folded):
-            raise Failed(f"delivered are {delivered} and folded {folded}, but clients got {got}")
-        if folded and not got["slow_messages"]:
-            raise Failed(f"{folded} messages were folded: clients or machine are too slow for this")
-        return figures
-
-    def _load(
-        self, work: Work, contestant: Contestant, clients: int, port: int, pid: int
-    ) -> list[str]:
-        """Return how to start the clients."""
-        command = [str(self.folder / "load"), f"--port={port}", f"--clients={clients}"]
-        command += [f"--pid={pid}", f"--sample={work.sample}"]
-        if not work.idle:
-            # By then the slow reader's kernel buffers are full, so that it is behind.
-            warm_s = max(self.warm_s, SLOW_WARM_S) if work.slow_bytes_per_s else self.warm_s
-            command += [f"--seconds={self.seconds}", f"--warm={warm_s}"]
-        if contestant.raw:
-            return [*command, "--raw"]
-        command.append("--path=/ws")
-        if contestant.speak:
-            return [*command, f"--speak={contestant.speak}"]
-        wants = self.folder / "wants"
-        lines = (subscribe(numbers) for numbers in wishes(contestant.name, clients))
-        wants.write_text("".join(f"{line}\n" for line in lines))
-        command.append(f"--subscribe={wants}")
-        if contestant.name in {EACH_HIS_OWN, ALL_THE_SAME}:
-            command += [f"--stride={work.instruments}"]
-        if contestant.name == SLOW:
-            command += [f"--slow={work.slow_bytes_per_s}"]
-        return command
-
-
-def derived(told: dict[str, Any]) -> Figures:
-    """Return the figures of what the clients have told."""
-    if told["message_bytes"] != MESSAGE_BYTES:
-        raise Failed(f"messages of {told['message_bytes']} bytes, not {MESSAGE_BYTES}")
-    figures: Figures = {
-        "rate_cpu": told["messages"] / max(told["cpu_s"], 0.01),
-        "rate": told["messages"] / told["wall_s"],
-        "cpu_percent": 100 * told["cpu_s"] / told["wall_s"],
-    }
-    for stamp in ("received", "published"):
-        for quantile, value in zip(("p50", "p99", "p999"), told[f"{stamp}_ms"], strict=True):
-            figures[f"{stamp}_{quantile}"] = value
-    return figures
+SATURATED_PERCENT = 95.0
+"""Of the clients' core: with more of it in use, the server may have had to wait for its clients."""
 
 
 def show(work: Work, medians: Medians) -> None:
@@ -177,17 +54,39 @@ def show(work: Work, medians: Medians) -> None:
         ]
         report.print_table(work.title, titles, rows)
         return
-    titles = ["contestant", "k/CPU-s", "k/s", "CPU %", "ms from due p50/p99/p99.9"]
-    titles += ["ms from published", "of limit1", "of limit16"]
+    titles = ["contestant", "k/CPU-s", "k/s", "CPU %", "load %", "ms from due p50/p99/p99.9"]
+    titles.append("ms from published")
+    sizes = ["bytes/message", "bytes/connection before/after"]
+    titles += sizes if work.deflate else ["of limit1", "of limit16"]
     rows = []
     for name, m in medians.items():
         row = [name, f"{m['rate_cpu'] / 1e3:,.0f}", f"{m['rate'] / 1e3:,.0f}"]
-        row += [f"{m['cpu_percent']:.0f}", times(m, "received"), times(m, "published")]
-        for other in (LIMIT1, LIMIT16):
-            known = other in medians
-            row.append(f"{m['rate_cpu'] / medians[other]['rate_cpu']:.2f}" if known else "-")
+        row += [f"{m['cpu_percent']:.0f}", f"{m['load_percent']:.0f}{saturated(m) or '  '}"]
+        row += [times(m, "received"), times(m, "published")]
+        if work.deflate:
+            grown = m["bytes_per_client"] + m["grown_mb"] * 1e6 / work.clients
+            row += [f"{m['wire_bytes']:.0f}", f"{m['bytes_per_client']:,.0f} / {grown:,.0f}"]
+        else:
+            row += [of(medians, name, other) for other in (LIMIT1, LIMIT16)]
         rows.append(row)
     report.print_table(work.title, titles, rows)
+    if any(map(saturated, medians.values())):
+        print(
+            f"  ! the clients' core was busy for more than {SATURATED_PERCENT:.0f} %: not the "
+            "server but they may have set the pace, and times are those of a queue"
+        )
+
+
+def saturated(medians: dict[str, float]) -> str:
+    """Return a mark where the clients had no time to spare."""
+    return " !" if medians["load_percent"] > SATURATED_PERCENT else ""
+
+
+def of(medians: Medians, name: str, other: str) -> str:
+    """Return a ratio as a cell."""
+    if other not in medians:
+        return "-"
+    return f"{medians[name]['rate_cpu'] / medians[other]['rate_cpu']:.2f}"
 
 
 def times(medians: dict[str, float], stamp: str) -> str:
@@ -199,10 +98,11 @@ def compiled(folder: Path) -> None:
     """Compile the programs in C."""
     if not shutil.which("gcc"):
         raise SystemExit("gcc is needed: on Debian, apt install gcc libc6-dev")
-    for name in ("load", "limit"):
+    for name, libraries in (("load", ["-lz"]), ("limit", [])):
         source = str(HERE / f"{name}.c")
-        command = ["gcc", "-O2", "-Wall", "-Wextra", "-o", str(folder / name), source]
-        subprocess.run(command, check=True)
+        command = ["gcc", "-O2", "-Wall", "-Wextra", "-o", str(folder / name), source, *libraries]
+        if subprocess.run(command, check=False).returncode:
+            raise SystemExit("can't be compiled; on Debian, apt install libc6-dev zlib1g-dev")
 
 
 def arguments() -> argparse.Namespace:

@@ -5,16 +5,38 @@
  *
  * FILE holds commands, one a line; client i sends line i modulo their number, and is ready when
  * that was answered. With --speak it is a client of nats, of mqtt, or one that has nothing to say
- * (silent); with --raw not even a handshake is made. Then one line of JSON says how long it took to connect them all. With
- * --seconds the measurement starts --warm seconds after the first message, and another line tells
- * its result. Then it reads on; the line "drain" on standard input makes it read until nothing
- * comes any more and tell the totals, and the end of standard input ends it.
+ * (silent); with --raw not even a handshake is made. Then one line of JSON says how long it took to
+ * connect them all. With --seconds the measurement starts --warm seconds after the first message,
+ * and another line tells its result. Then it reads on; the line "drain" on standard input makes it
+ * read until nothing comes any more and tell the totals, and the end of standard input ends it.
  *
  * Messages are told from answers by their beginning, --prefix. Each must have the sequence number
  * that follows the last one of its client; with --stride S, of those of its client with the same
  * remainder modulo S (message n is of instrument n modulo S). Anything else ends it with an error.
+ * Times are those of every --sample-th message.
  *
- * Source: RFC 6455; NATS client protocol; MQTT 3.1.1, sections 2.2 and 3.3.
+ * With --deflate every client offers permessage-deflate and ends if the server declines. What
+ * clients send is not compressed, as the extension allows. Of what they get, every message of every
+ * client is checked as above, although nearly none is inflated again: a frame whose bytes are those
+ * of one that was inflated before is that message. What that rests on:
+ *
+ * - Where the server has agreed to server_no_context_takeover, a message is inflated by the first
+ *   client that gets it. Another client's frame is compared, byte by byte, with that of the number
+ *   which is due; if they differ in anything, it is inflated as well. So all that is valid is read.
+ * - Where the server keeps its context, the k-th compressed frames of all clients are compared, and
+ *   the first that comes is inflated, by one inflater for all: a client whose frames up to the k-th
+ *   were those of the others would have an inflater in the same state. A frame that differs ends it
+ *   with an error. That would be wrong with a server that compresses one client's stream unlike
+ *   another's; none of the contestants does.
+ *
+ * Not checked: whether a server keeps to a smaller window that it has announced; the largest is
+ * assumed. Not measured: what it would cost clients to inflate.
+ *
+ * "busy" in the result is the share of the time in which this core had something to do: all but the
+ * turns in which no client had anything to read and nothing else ran. At 1 the clients, not the
+ * server, set the pace.
+ *
+ * Source: RFC 6455; RFC 7692; NATS client protocol; MQTT 3.1.1, sections 2.2 and 3.3.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -33,8 +55,14 @@
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
+#if !__has_include(<zlib.h>)
+#error "zlib.h is missing: on Debian, apt install zlib1g-dev"
+#endif
+#include <zlib.h>
 
 enum { BATCH = 64, EVENTS = 512, READ_MAX = 1 << 18, TIMES_MAX = 1 << 22, PIDS_MAX = 16 };
+/* So many inflated messages are kept, and no client may be so many behind another. */
+enum { KNOWN_MAX = 1 << 16, TEXT_MAX = 1 << 16 };
 
 /* The clients' own kernel buffers: with the default ones a fast server could be seconds ahead. */
 static const int RECEIVE_BYTES = 131072;
@@ -43,6 +71,8 @@ static const int SLOW_RECEIVE_BYTES = 4096;
 static const double SLOW_STEP_S = 0.1;
 static const double QUIET_S = 1.0;
 static const double PATIENCE_S = 60.0;
+/* A turn in which there is nothing to read takes a microsecond; a longer one was not ours alone. */
+static const double EMPTY_TURN_S = 50e-6;
 
 typedef struct {
     int fd;
@@ -52,6 +82,7 @@ typedef struct {
     size_t part_size, part_room;
     bool answered;
     uint64_t messages;
+    uint64_t packed; /* compressed frames, answers among them */
     uint64_t conflated; /* older messages that those stand for */
     uint64_t *expected; /* by remainder: the next sequence number, 0 before the first */
 } Client;
@@ -61,11 +92,21 @@ typedef struct {
     size_t count;
 } Times;
 
+/* What a compressed frame says. */
+typedef struct {
+    uint64_t key; /* where it belongs: see on_packed; 0 is nowhere */
+    int64_t seq;  /* NO_PRICE where it is not one of those that are counted */
+    size_t packed_size, text_size, room;
+    uint8_t *bytes; /* the frame's payload, and behind it the text */
+} Known;
+
+enum { NO_PRICE = -2 };
+
 static struct {
     int port, clients;
     const char *path, *subscribe, *prefix;
     enum { TEXT, NATS, MQTT, SILENT } speak;
-    bool raw;
+    bool raw, deflate;
     double warm_s, seconds;
     unsigned stride, sample;
     double slow_bytes_per_s;
@@ -75,7 +116,8 @@ static struct {
 static Client *clients;
 static uint8_t buffer[READ_MAX + (1 << 16)];
 static int poller;
-static uint64_t messages, message_bytes;
+static uint64_t messages, message_bytes, packed_messages, wire_bytes;
+static enum { UNKNOWN, FORGETS, KEEPS } context; /* what the server has agreed to */
 static int answered;
 static bool measuring, draining;
 static double last_message_s;
@@ -147,16 +189,24 @@ static void on_answer(Client *client) {
     client->answered = true;
 }
 
-static void on_message(Client *client, const char *text, size_t size) {
-    static size_t seq_hint, received_hint, published_hint, conflated_hint;
+/* Return the number of a message, NO_PRICE where it is none. */
+static int64_t seq_of(const char *text, size_t size) {
+    static size_t hint;
+    if (size < strlen(opt.prefix) || memcmp(text, opt.prefix, strlen(opt.prefix)) != 0)
+        return NO_PRICE;
+    return integer_at(text, size, "\"seq\":", &hint);
+}
+
+static void on_message(Client *client, const char *text, size_t size, int64_t seq) {
+    static size_t received_hint, published_hint, conflated_hint;
     bool slow = opt.slow_bytes_per_s > 0 && client == clients;
-    if (size < strlen(opt.prefix) || memcmp(text, opt.prefix, strlen(opt.prefix)) != 0) {
+    if (seq == NO_PRICE) {
         on_answer(client);
         return;
     }
     client->messages++;
     last_message_s = draining ? now_s() : 0;
-    check(client, integer_at(text, size, "\"seq\":", &seq_hint), slow);
+    check(client, seq, slow);
     if (slow) {
         int64_t count = integer_at(text, size, "\"conflated\":", &conflated_hint);
         client->conflated += count > 0 ? (uint64_t)count : 0;
@@ -169,6 +219,106 @@ static void on_message(Client *client, const char *text, size_t size) {
         note(&from_received, integer_at(text, size, "\"received_us\":", &received_hint), at);
         note(&from_published, integer_at(text, size, "\"published_us\":", &published_hint), at);
     }
+}
+
+static void on_text(Client *client, const char *text, size_t size) {
+    on_message(client, text, size, seq_of(text, size));
+}
+
+/* ---- permessage-deflate ---- */
+
+/* Inflate one message and return its size. */
+static size_t inflated(const uint8_t *packed, size_t size, uint8_t *text) {
+    static const uint8_t END[] = {0, 0, 0xFF, 0xFF}; /* left out on the wire: RFC 7692, 7.2.1 */
+    static z_stream stream;
+    int result = stream.state == NULL ? inflateInit2(&stream, -MAX_WBITS) : Z_OK;
+    if (result == Z_OK && context == FORGETS)
+        result = inflateReset(&stream);
+    if (result != Z_OK)
+        fail("zlib: %d", result);
+    stream.next_out = text;
+    stream.avail_out = TEXT_MAX;
+    for (int i = 0; i < 2 && result != Z_STREAM_END; i++) {
+        stream.next_in = (Bytef *)(i == 0 ? packed : END);
+        stream.avail_in = i == 0 ? (uInt)size : sizeof END;
+        result = inflate(&stream, Z_SYNC_FLUSH);
+        if ((result != Z_OK && result != Z_BUF_ERROR && result != Z_STREAM_END) || stream.avail_in)
+            fail("a message can't be inflated: %d %s", result, stream.msg ? stream.msg : "");
+    }
+    /* Bit 7: between two blocks. A last block (7.2.3.5) would be the end of the context as well. */
+    if (result == Z_STREAM_END ? context == KEEPS : !(stream.data_type & 128))
+        fail("a compressed message does not end where it should");
+    return TEXT_MAX - stream.avail_out;
+}
+
+static Known known[KNOWN_MAX];
+
+/* Inflate a frame, and keep what it says where the next client will look for it. */
+static const Known *learn(uint64_t key, const uint8_t *packed, size_t size) {
+    static uint8_t text[TEXT_MAX];
+    static Known nowhere;
+    size_t text_size = inflated(packed, size, text);
+    int64_t seq = seq_of((char *)text, text_size);
+    if (context == FORGETS)
+        key = seq > 0 ? (uint64_t)seq : 0;
+    Known *one = key > 0 ? &known[key % KNOWN_MAX] : &nowhere;
+    if (one->room < size + text_size) {
+        one->room = size + text_size;
+        one->bytes = realloc(one->bytes, one->room);
+        if (one->bytes == NULL)
+            fail("no memory");
+    }
+    memcpy(one->bytes, packed, size);
+    memcpy(one->bytes + size, text, text_size);
+    one->key = key;
+    one->seq = seq;
+    one->packed_size = size;
+    one->text_size = text_size;
+    return one;
+}
+
+/* Take a compressed frame: the one that is due is known by its bytes. */
+static void on_packed(Client *client, const uint8_t *packed, size_t size) {
+    static uint64_t learned;
+    uint64_t key = context == KEEPS ? ++client->packed : client->expected[0];
+    const Known *one = &known[key % KNOWN_MAX];
+    if (key == 0 || one->key != key || one->packed_size != size ||
+        memcmp(one->bytes, packed, size) != 0) {
+        if (context == KEEPS && key != ++learned)
+            fail("compressed frame %lu of client %ld is not that of the others, of whom the first "
+                 "had %lu", key, (long)(client - clients), learned - 1);
+        one = learn(key, packed, size);
+    }
+    packed_messages += one->seq != NO_PRICE;
+    on_message(client, (char *)one->bytes + one->packed_size, one->text_size, one->seq);
+}
+
+/* Read what the server says to the offer; it has to be the same for all clients. */
+static void agree(char *answer) {
+    static const char NAME[] = "\r\nSec-WebSocket-Extensions:";
+    char *line = strcasestr(answer, NAME), *rest = NULL;
+    if ((line != NULL) != opt.deflate)
+        fail("the server %s permessage-deflate", opt.deflate ? "declines" : "wants");
+    if (line == NULL)
+        return;
+    line += strlen(NAME);
+    line[strcspn(line, "\r")] = 0;
+    int agreed = KEEPS;
+    char *word = strtok_r(line, "; ", &rest);
+    for (bool first = true; first || word != NULL; first = false) {
+        if (word == NULL || (first && strcmp(word, "permessage-deflate") != 0))
+            fail("an extension that was not offered: %s", word ? word : "");
+        if (!first && strcmp(word, "server_no_context_takeover") == 0)
+            agreed = FORGETS;
+        else if (!first && strcmp(word, "client_no_context_takeover") != 0 &&
+                 strncmp(word, "server_max_window_bits=", 23) != 0 &&
+                 strncmp(word, "client_max_window_bits=", 23) != 0)
+            fail("a parameter that was not offered: %s", word);
+        word = strtok_r(NULL, "; ", &rest);
+    }
+    if (context != UNKNOWN && (int)context != agreed)
+        fail("the server does not agree to the same with all clients");
+    context = agreed;
 }
 
 /* ---- WebSocket ---- */
@@ -224,7 +374,7 @@ static size_t take_nats(Client *client, const uint8_t *data, size_t size) {
             payload = 10 * payload + (size_t)(*digits++ - '0');
         if (size < line + payload + 2)
             return 0;
-        on_message(client, (const char *)end + 1, payload);
+        on_text(client, (const char *)end + 1, payload);
         return line + payload + 2;
     }
     if (memcmp(data, "PONG", 4) == 0)
@@ -249,7 +399,7 @@ static size_t take_mqtt(Client *client, const uint8_t *data, size_t size) {
         return 0;
     if (data[0] >> 4 == 3) {
         size_t topic = 2 + ((size_t)data[head] << 8 | data[head + 1]);
-        on_message(client, (const char *)data + head + topic, length - topic);
+        on_text(client, (const char *)data + head + topic, length - topic);
     } else if (data[0] >> 4 == 9) {
         on_answer(client);
     }
@@ -272,12 +422,15 @@ static void on_part(Client *client, const uint8_t *data, size_t size) {
 
 static void on_frame(Client *client, uint8_t first, const uint8_t *payload, size_t size) {
     int opcode = first & 0x0F;
-    if ((first & 0xF0) != 0x80)
+    bool packed = (first & 0x40) && opt.deflate && (opcode == 1 || opcode == 2);
+    if ((first & 0xF0) != (packed ? 0xC0 : 0x80))
         fail("a fragment, or a reserved bit: %#x", first);
-    if ((opcode == 1 || opcode == 2) && (opt.speak == NATS || opt.speak == MQTT))
+    if (packed)
+        on_packed(client, payload, size);
+    else if ((opcode == 1 || opcode == 2) && (opt.speak == NATS || opt.speak == MQTT))
         on_part(client, payload, size);
     else if (opcode == 1 || opcode == 2)
-        on_message(client, (const char *)payload, size);
+        on_text(client, (const char *)payload, size);
     else if (opcode == 8)
         fail("the server closed client %ld with %d", (long)(client - clients),
              size >= 2 ? payload[0] << 8 | payload[1] : 0);
@@ -332,6 +485,7 @@ static void receive(Client *client, size_t limit) {
         return;
     if (got <= 0)
         fail("client %ld: %s", (long)(client - clients), got < 0 ? strerror(errno) : "cut off");
+    wire_bytes += (size_t)got;
     on_bytes(client, buffer, before + (size_t)got);
 }
 
@@ -358,9 +512,11 @@ static void dial(Client *client) {
     int size = snprintf(request, sizeof request,
                         "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\n"
                         "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-                        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n%s\r\n",
+                        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n%s%s\r\n",
                         opt.path, opt.port,
-                        opt.speak == MQTT ? "Sec-WebSocket-Protocol: mqtt\r\n" : "");
+                        opt.speak == MQTT ? "Sec-WebSocket-Protocol: mqtt\r\n" : "",
+                        opt.deflate ? "Sec-WebSocket-Extensions: permessage-deflate; "
+                                      "client_max_window_bits\r\n" : "");
     write_all(client, request, (size_t)size);
 }
 
@@ -380,6 +536,8 @@ static void shake(Client *client) {
     /* The accept value of the sample key: RFC 6455, section 1.3. */
     if (strncmp(answer, "HTTP/1.1 101", 12) != 0 || !strstr(answer, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="))
         fail("the handshake was answered with: %.200s", answer);
+    end[2] = 0; /* the head ends here: what follows is none of it */
+    agree(answer);
     end += 4;
     on_bytes(client, (uint8_t *)end, size - (size_t)(end - answer));
 }
@@ -424,7 +582,7 @@ static void watch(Client *client) {
         fail("epoll_ctl: %s", strerror(errno));
 }
 
-static void pump(int timeout_ms);
+static bool pump(int timeout_ms);
 
 static void connect_all(void) {
     int count = 0;
@@ -506,7 +664,8 @@ static void on_input(void) {
     }
 }
 
-static void pump(int timeout_ms) {
+/* Return whether there was anything to do. */
+static bool pump(int timeout_ms) {
     struct epoll_event events[EVENTS];
     int count = epoll_wait(poller, events, EVENTS, timeout_ms);
     for (int i = 0; i < count; i++) {
@@ -515,6 +674,7 @@ static void pump(int timeout_ms) {
         else
             receive(events[i].data.ptr, READ_MAX);
     }
+    return count > 0;
 }
 
 static void pump_slow(void) {
@@ -530,32 +690,54 @@ static void pump_slow(void) {
 }
 
 /*
- * Never sleeps: to wake a sleeping reader up is work for the server's core, which would depend on
- * how fast the server is.
+ * Read for some time and return how much of it there was nothing to read. Never sleeps: to wake a
+ * sleeping reader up is work for the server's core, which would depend on how fast the server is.
  */
+static double pump_for(double seconds) {
+    double now = now_s(), end = now + seconds, idle = 0;
+    while (now < end) {
+        double turn = now;
+        bool busy = pump(0);
+        pump_slow();
+        now = now_s();
+        if (!busy && now - turn < EMPTY_TURN_S)
+            idle += now - turn;
+    }
+    return idle;
+}
+
+/* Tell how many messages the clients have had who had the fewest and the most. */
+static void print_range(void) {
+    uint64_t least = UINT64_MAX, most = 0;
+    for (int i = opt.slow_bytes_per_s > 0; i < opt.clients; i++) {
+        least = clients[i].messages < least ? clients[i].messages : least;
+        most = clients[i].messages > most ? clients[i].messages : most;
+    }
+    printf(", \"least\": %lu, \"most\": %lu", least, most);
+}
+
 static void measure(void) {
     while (messages == 0) {
         pump(20);
         pump_slow();
     }
-    double start = now_s() + opt.warm_s;
-    while (now_s() < start) {
-        pump(0);
-        pump_slow();
-    }
-    double cpu = cpu_s();
-    uint64_t before = messages;
-    start = now_s();
+    pump_for(opt.warm_s);
+    double cpu = cpu_s(), start = now_s();
+    uint64_t before = messages, packed_before = packed_messages, wire_before = wire_bytes;
     measuring = true;
-    double end = start + opt.seconds;
-    while (now_s() < end) {
-        pump(0);
-        pump_slow();
-    }
+    double idle = pump_for(opt.seconds);
     measuring = false;
     double wall = now_s() - start;
-    printf("{\"wall_s\": %.4f, \"cpu_s\": %.3f, \"messages\": %lu, \"message_bytes\": %.1f", wall,
-           cpu_s() - cpu, messages - before, (double)message_bytes / (double)messages);
+    cpu = cpu_s() - cpu;
+    if (messages == before)
+        fail("no message in all the time that was to be measured");
+    double count = (double)(messages - before);
+    printf("{\"wall_s\": %.4f, \"cpu_s\": %.3f, \"messages\": %.0f, \"message_bytes\": %.1f", wall,
+           cpu, count, (double)message_bytes / (double)messages);
+    printf(", \"wire_bytes\": %.1f, \"packed\": %.4f, \"busy\": %.4f",
+           (double)(wire_bytes - wire_before) / count,
+           (double)(packed_messages - packed_before) / count, 1 - idle / wall);
+    print_range();
     print_times("received_ms", &from_received);
     print_times("published_ms", &from_published);
     printf("}\n");
@@ -584,7 +766,7 @@ static void parse_options(int count, char **values) {
         {"prefix", 1, 0, 'x'},  {"raw", 0, 0, 'r'},     {"subscribe", 1, 0, 's'},
         {"warm", 1, 0, 'w'},    {"seconds", 1, 0, 't'}, {"stride", 1, 0, 'd'},
         {"sample", 1, 0, 'm'},  {"slow", 1, 0, 'z'},    {"pid", 1, 0, 'k'},
-        {"speak", 1, 0, 'o'},   {0, 0, 0, 0},
+        {"speak", 1, 0, 'o'},   {"deflate", 0, 0, 'c'}, {0, 0, 0, 0},
     };
     for (int name; (name = getopt_long(count, values, "", LONG, NULL)) != -1;) {
         switch (name) {
@@ -593,6 +775,7 @@ static void parse_options(int count, char **values) {
         case 'P': opt.path = optarg; break;
         case 'x': opt.prefix = optarg; break;
         case 'r': opt.raw = true; break;
+        case 'c': opt.deflate = true; break;
         case 's': opt.subscribe = optarg; break;
         case 'w': opt.warm_s = atof(optarg); break;
         case 't': opt.seconds = atof(optarg); break;
@@ -613,6 +796,8 @@ static void parse_options(int count, char **values) {
         fail("--port and --clients are needed");
     if (opt.subscribe == NULL && !opt.raw && opt.speak == TEXT)
         fail("--subscribe, --raw or --speak is needed");
+    if (opt.deflate && (opt.raw || opt.speak != TEXT))
+        fail("--deflate is for plain WebSockets");
 }
 
 int main(int count, char **values) {

@@ -1,4 +1,8 @@
-"""aiohttp as it is used everywhere: `send_str` to one client after the other."""
+"""
+aiohttp as it is used everywhere: `send_str` to one client after the other.
+
+Compressed, it has one compressor for each client, with aiohttp's own settings.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ async def main() -> None:
     clients: list[web.WebSocketResponse] = []
 
     async def connect(request: web.Request) -> web.WebSocketResponse:
-        client = web.WebSocketResponse(compress=False)
+        client = web.WebSocketResponse(compress=given.deflate)
         await client.prepare(request)
         async for _ in client:
             await client.send_str(pace.ANSWER)

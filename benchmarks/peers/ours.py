@@ -58,8 +58,7 @@ class Driver:
         have to be sent.
         """
         hub, lagging = self.daemon.hub, self.daemon.sessions.lagging
-        (audience,) = (each for each in hub.audiences.values() if each.wants)
-        sessions = tuple(audience.sessions)
+        sessions = tuple(self.daemon.sessions)
         pressure = pace.Backpressure(sessions, lambda session: session.unsent)
         nap_s = min(pace.NAP_S, self._given.window_s)
         while True:

@@ -17,6 +17,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Generic, TypeVar
 
 FIRST_SEQ = 1_000_000_000
 """Before the first message: so all numbers have as many digits, and all messages one size."""
@@ -27,6 +28,8 @@ FULL_BYTES = 65_536
 """With so many of them a client is waited for."""
 NAP_S = 0.001
 
+ClientT = TypeVar("ClientT")
+
 
 @dataclass(frozen=True, slots=True)
 class Orders:
@@ -35,12 +38,14 @@ class Orders:
 
     `burst` messages at once for each client; `rate` a second in all, 0 for as many as the clients
     take. A message is `parts` with the number, the time it was due and the present time between
-    them. The rest is for the daemon: `window_s`, and the number of instruments.
+    them. With `deflate`, they are compressed for the clients, all of which ask for it. The rest is
+    for the daemon: `window_s`, and the number of instruments.
     """
 
     burst: int
     rate: float
     parts: tuple[str, str, str, str]
+    deflate: bool = False
     window_s: float = 0.0
     instruments: int = 1
 
@@ -118,7 +123,7 @@ class Alarm:
         self._rung.clear()
 
 
-class Backpressure:
+class Backpressure(Generic[ClientT]):
     """
     Whether clients are behind, judged by a few of them in turn.
 
@@ -126,7 +131,7 @@ class Backpressure:
     time a thousand of them would be charged to the server that is measured.
     """
 
-    def __init__(self, clients: Sequence[object], unsent: Callable[[object], int]) -> None:
+    def __init__(self, clients: Sequence[ClientT], unsent: Callable[[ClientT], int]) -> None:
         self._clients = clients
         self._unsent = unsent
         self._at = 0

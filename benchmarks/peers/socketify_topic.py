@@ -2,7 +2,8 @@
 uWebSockets, a server in C++, through socketify: a topic that all clients subscribe to.
 
 On its own libuv loop without asyncio, which would turn all the time. What is published in one turn
-goes out to each client with one system call, at the end of the turn.
+goes out to each client with one system call, at the end of the turn. Compressed, it uses one
+compressor for all clients, but compresses for each of them.
 """
 
 from __future__ import annotations
@@ -27,11 +28,14 @@ class Server:
         self._going = False
         self._clients: list[WebSocket] = []
         self._pressure = pace.Backpressure(self._clients, WebSocket.get_buffered_amount)
+        # Of its compressors the fastest at this: those of each client's own deliver a sixth less.
+        deflate = self._given.deflate
+        compression = CompressOptions.SHARED_COMPRESSOR if deflate else CompressOptions.DISABLED
         self._app = App()
         self._app.ws(
             "/ws",
             {
-                "compression": CompressOptions.DISABLED,
+                "compression": compression,
                 "idle_timeout": 0,
                 # What is beyond it would be dropped.
                 "max_backpressure": 64 * 1024 * 1024,
@@ -61,7 +65,8 @@ class Server:
             at_once = [pace.wall_us()] * self._given.burst
             times = self._schedule.due() if self._schedule else at_once
             for due_us in times:
-                self._app.publish("prices", self._messages.next(due_us), OpCode.TEXT)
+                message = self._messages.next(due_us)
+                self._app.publish("prices", message, OpCode.TEXT, self._given.deflate)
 
     def _wait(self) -> None:
         if select.select([sys.stdin], [], [], 0)[0]:

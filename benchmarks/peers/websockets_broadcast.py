@@ -1,4 +1,8 @@
-"""The websockets library, with its own `broadcast`."""
+"""
+The websockets library, with its own `broadcast`.
+
+Compressed, it has one compressor for each client, with the library's own settings.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +25,11 @@ async def main() -> None:
         return client.transport.get_write_buffer_size()
 
     pressure = pace.Backpressure(clients, unsent)
-    options = {"compression": None, "backlog": 4096, "ping_interval": None}
-    async with serve(connect, "127.0.0.1", 0, **options) as server:
-        port = server.sockets[0].getsockname()[1]
+    compression = "deflate" if given.deflate else None
+    async with serve(
+        connect, "127.0.0.1", 0, compression=compression, backlog=4096, ping_interval=None
+    ) as server:
+        port = next(iter(server.sockets)).getsockname()[1]
         await pace.serve(port, given, lambda message: broadcast(clients, message), pressure.full)
 
 
