@@ -26,8 +26,9 @@ from .connector import (
     translate,
 )
 from .errors import ConnectorError, ExchangeError, PayloadError
-from .model import Event, PriceUpdate
+from .model import BookUpdate, Candle, Event, Gap, Level, PriceUpdate, TradeExecuted
 from .options import (
+    FetchOptions,
     HttpAddress,
     Instrument,
     Instruments,
@@ -40,18 +41,23 @@ from .options import (
 
 __all__ = [
     "Acknowledged",
+    "BookUpdate",
     "Budget",
+    "Candle",
     "Connector",
     "ConnectorError",
     "Event",
     "ExchangeError",
     "Fetch",
+    "FetchOptions",
     "Field",
+    "Gap",
     "HttpAddress",
     "Instrument",
     "Instruments",
     "KnownInstruments",
     "Leaving",
+    "Level",
     "Options",
     "Output",
     "PayloadError",
@@ -64,6 +70,7 @@ __all__ = [
     "Send",
     "StreamConnector",
     "StreamOptions",
+    "TradeExecuted",
     "Unhandled",
     "UnknownInstrument",
     "WebSocketAddress",

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from operator import attrgetter
 from typing import Protocol
 
-from . import wire
+from . import market, wire
+from .model import Top
 from .shape import WHOLE, Shape
 
 
@@ -21,10 +22,11 @@ class Message:
             has to be kept in order.
         seq: its number on the channel.
         us: when it was received, in microseconds since the epoch.
+        whole: it is a value by itself; else a change, which says nothing without what was before.
 
     """
 
-    __slots__ = ("_shaped", "channel", "frame", "seq", "slot", "us")
+    __slots__ = ("_shaped", "channel", "frame", "seq", "slot", "us", "whole")
 
     def __init__(
         self,
@@ -33,12 +35,15 @@ class Message:
         slot: Slot | None = None,
         seq: int = 0,
         us: int = 0,
+        *,
+        whole: bool = True,
     ) -> None:
         self.frame = frame
         self.channel = channel
         self.slot = slot
         self.seq = seq
         self.us = us
+        self.whole = whole
         self._shaped: dict[Shape, bytes] | None = None
 
     def shaped(self, shape: Shape) -> bytes:
@@ -67,15 +72,41 @@ class Listener(Protocol):
 class Slot:
     """The place of one instrument on one channel: its last value and who wants just it."""
 
-    __slots__ = ("anywhere", "channel", "encode", "instrument", "last", "listeners")
+    __slots__ = (
+        "_snapshot",
+        "anywhere",
+        "book",
+        "channel",
+        "encode",
+        "instrument",
+        "last",
+        "listeners",
+    )
 
     def __init__(self, channel: Channel, instrument: str, anywhere: set[Listener]) -> None:
         self.channel = channel
         self.instrument = instrument
         self.encode = wire.PriceEncoder(channel.name, channel.exchange, instrument).encode
         self.last: Message | None = None
+        # Of an order book, what the last message is a change of.
+        self.book: Top | None = None
+        self._snapshot: Message | None = None
         self.listeners: set[Listener] = set()
         self.anywhere = anywhere
+
+    def snapshot(self) -> Message | None:
+        """Return what a newcomer gets: the last value; of a book all of it, as it is now."""
+        last = self.last
+        if last is None or last.whole or self.book is None:
+            return last
+        if self._snapshot is None or self._snapshot.seq != last.seq:
+            payload = market.whole_book(wire.payload_of(last.frame), *self.book.top())
+            self._snapshot = Message(wire.frame(payload), self.channel, self, last.seq, last.us)
+        return self._snapshot
+
+    def forget(self) -> None:
+        """Forget the last value."""
+        self.last = self.book = self._snapshot = None
 
 
 class Channel:
@@ -120,11 +151,11 @@ class Channel:
             self.instruments.discard(instrument)
         slot = self.slots.get(instrument)
         if slot is not None:
-            slot.last = None
+            slot.forget()
             if not slot.listeners:
                 del self.slots[instrument]
 
     def snapshot(self) -> list[Message]:
         """Return the last values, oldest message first."""
-        found = (slot.last for slot in self.slots.values())
+        found = (slot.snapshot() for slot in self.slots.values())
         return sorted((last for last in found if last is not None), key=attrgetter("seq"))

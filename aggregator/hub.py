@@ -12,9 +12,6 @@ and gateway agree on this: at each moment a session either is in the audiences t
 what it wants, no two of them the same message, or has exactly one outbox; those are registered
 here as a `Listener` under the session's subscriptions. What it wants at a limited rate it gets
 from a `PacedAudience` all the while.
-
-A subscription is written as clients write it: `binance_prices`, `binance_prices:BTC/USDT`, or
-`*:BTC/USDT` for an instrument on every channel of prices.
 """
 
 from __future__ import annotations
@@ -22,23 +19,25 @@ from __future__ import annotations
 import secrets
 import sys
 import time
-from collections.abc import Callable, Iterable
-from operator import attrgetter
+from collections.abc import Callable
 
-from . import wire
+from . import market, wire
 from .audience import Audience, Key, Session, Wants
 from .channel import Channel, Listener, Message, Slot
+from .directory import Directory
 from .groups import Groups
-from .model import Event, Heartbeat, PriceUpdate, SystemStatus
+from .market import Envelope
+from .model import BookUpdate, Candle, Event, Gap, PriceUpdate, SystemStatus
 from .paced import Later, PacedAudience
 from .shape import WHOLE, Shape
 
-EVERYWHERE = "*"
 SYSTEM = "system"
 HEARTBEAT = "heartbeat"
+REPLACEABLE = (BookUpdate, Candle, SystemStatus)
+"""Besides price updates: for who is slow, the newest stands for the older ones."""
 
 
-class Hub:
+class Hub(Directory):
     """
     Knows every channel and every listener.
 
@@ -58,16 +57,15 @@ class Hub:
         clock_ns: Callable[[], int] = time.time_ns,
         epoch: str | None = None,
     ) -> None:
+        super().__init__(epoch or secrets.token_hex(4))
         self.wake = wake
         self.later = later
         self._clock_ns = clock_ns
-        self.epoch = epoch or secrets.token_hex(4)
-        self.channels: dict[str, Channel] = {}
         self.audiences = Groups(
-            lambda key: Audience(key, self._mark_dirty), self._enter, self._withdraw
+            lambda key: Audience(key, self._mark_dirty), self.enter, self.withdraw
         )
         self.paced = Groups(
-            lambda key: PacedAudience(key, self._tick_later), self._enter, self._withdraw
+            lambda key: PacedAudience(key, self._tick_later), self.enter, self.withdraw
         )
         self._skipped = 0
         self.deliveries = 0
@@ -76,18 +74,10 @@ class Hub:
         self._lap: list[Audience] = []
         self._laps = 0
         self._outboxes: set[Listener] = set()
-        self._anywhere: dict[str, set[Listener]] = {}
         self.system = self.add_channel(SYSTEM, "", ())
         self.heartbeat = self.add_channel(HEARTBEAT, "", ())
 
     # Publishing.
-
-    def add_channel(
-        self, name: str, exchange: str, instruments: Iterable[str] | None = None
-    ) -> Channel:
-        """Create a channel; `instruments` are those it is known to have."""
-        channel = self.channels[name] = Channel(name, exchange, self.epoch, instruments)
-        return channel
 
     def now_us(self) -> int:
         """Return the wall clock in microseconds since the epoch."""
@@ -105,38 +95,57 @@ class Hub:
         when it arrived from the venue, in microseconds since the epoch.
         """
         if isinstance(event, PriceUpdate):
-            slot = channel.slots.get(event.instrument) or self._slot(channel, event.instrument)
+            slot = channel.slots.get(event.instrument) or self.slot(channel, event.instrument)
             frame = slot.encode(event, channel.seq + 1, received_us, self._clock_ns() // 1000)
             if frame is None:
                 channel.unpriced += 1
                 return
-        elif isinstance(event, SystemStatus):
-            place = event.feed if event.instrument is None else f"{event.feed}:{event.instrument}"
-            slot = channel.slots.get(place) or self._slot(channel, place)
-            timestamp = wire.iso(received_us)
-            frame = wire.frame(wire.system_status(channel.name, event, channel.seq + 1, timestamp))
-        elif isinstance(event, Heartbeat):
-            self._beat(channel, received_us)
-            return
+            channel.seq = seq = channel.seq + 1
+            slot.last = message = Message(frame, channel, slot, seq, received_us)
+            listeners = channel.listeners
+            if slot.listeners or slot.anywhere:
+                # The union, since nobody gets a message twice who wants it for two reasons.
+                listeners = listeners | slot.listeners | slot.anywhere
+            for listener in listeners:
+                listener.offer(message)
         else:
+            self._publish(channel, event, received_us)
+
+    def _publish(self, channel: Channel, event: Event, received_us: int) -> None:
+        """Publish what is no price update."""
+        encode = market.ENCODERS.get(type(event))
+        if encode is None:
             raise TypeError(f"{type(event).__name__} can't be published")
-        channel.seq = seq = channel.seq + 1
-        slot.last = message = Message(frame, channel, slot, seq, received_us)
+        seq = channel.seq + 1
+        envelope = Envelope(channel.name, channel.exchange, seq, received_us, self.now_us())
+        frame = wire.frame(encode(event, envelope))
+        slot = self._place(channel, event)
+        # A trade has an instrument, but no newer one takes its place.
+        place = slot if isinstance(event, REPLACEABLE) else None
+        whole = not isinstance(event, BookUpdate) or event.whole
+        message = Message(frame, channel, place, seq, received_us, whole=whole)
+        channel.seq = seq
         listeners = channel.listeners
-        if slot.listeners or slot.anywhere:
-            # The union, since nobody gets a message twice who wants it for two reasons.
+        if isinstance(event, Gap):
+            for lost in [slot] if slot else channel.slots.values():
+                listeners = listeners | lost.listeners | lost.anywhere
+                if lost.book is not None:
+                    lost.forget()
+        elif slot is not None:
             listeners = listeners | slot.listeners | slot.anywhere
+            slot.last = message
+            slot.book = event.book if isinstance(event, BookUpdate) else None
         for listener in listeners:
             listener.offer(message)
 
-    @staticmethod
-    def _beat(channel: Channel, received_us: int) -> None:
-        channel.seq += 1
-        frame = wire.frame(wire.heartbeat(channel.name, channel.seq, wire.iso(received_us)))
-        # An old heartbeat says nothing: it is not kept as a last value.
-        message = Message(frame, channel, None, channel.seq, received_us)
-        for listener in channel.listeners:
-            listener.offer(message)
+    def _place(self, channel: Channel, event: Event) -> Slot | None:
+        """Return the slot of which an event is the last value, or that it is about."""
+        if isinstance(event, SystemStatus):
+            name = event.feed if event.instrument is None else f"{event.feed}:{event.instrument}"
+        else:
+            # An old heartbeat says nothing: it is not kept as a last value.
+            name = getattr(event, "instrument", None) or ""
+        return (channel.slots.get(name) or self.slot(channel, name)) if name else None
 
     def broadcast(self, payload: bytes) -> int:
         """Send a message to every session, whatever it subscribed to; return how many they are."""
@@ -147,11 +156,6 @@ class Hub:
         for listener in listeners:
             listener.offer(message)
         return sum(listener.size for listener in listeners)
-
-    def _slot(self, channel: Channel, instrument: str) -> Slot:
-        anywhere = self._anywhere.setdefault(instrument, set()) if channel.exchange else set()
-        slot = channel.slots[instrument] = Slot(channel, instrument, anywhere)
-        return slot
 
     # Flushing.
 
@@ -198,34 +202,6 @@ class Hub:
 
     # Listening.
 
-    def find(self, want: str) -> list[Channel]:
-        """Return the channels that a subscription names: none, where there is no such thing."""
-        name, colon, instrument = want.partition(":")
-        if name == EVERYWHERE:
-            return [c for c in self.channels.values() if c.exchange and c.has(instrument)]
-        channel = self.channels.get(name)
-        if channel is None or (colon and not (channel.exchange and channel.has(instrument))):
-            return []
-        return [channel]
-
-    def subscribers(self, channel: Channel) -> int:
-        """Return how many sessions want a channel, or an instrument of it."""
-        slots = channel.slots.values()
-        groups = (channel.listeners, *(s.listeners for s in slots), *(s.anywhere for s in slots))
-        return sum(listener.size for listener in set[Listener]().union(*groups))
-
-    def snapshot(self, wants: Iterable[str]) -> list[Message]:
-        """Return the last values of these subscriptions, each once, oldest first."""
-        found: dict[Message, None] = {}
-        for want in wants:
-            _, colon, instrument = want.partition(":")
-            for channel in self.find(want):
-                if not colon:
-                    found.update(dict.fromkeys(channel.snapshot()))
-                elif instrument in channel.slots and (last := channel.slots[instrument].last):
-                    found[last] = None
-        return sorted(found, key=attrgetter("seq"))
-
     def join(self, session: Session, wants: Wants, shape: Shape = WHOLE) -> Audience:
         """Put a session into an audience of those who want the same, and every message of it."""
         return self.audiences.join(session, Key(wants, shape, None))
@@ -260,40 +236,12 @@ class Hub:
     def register(self, outbox: Listener, wants: Wants) -> None:
         """Offer to an outbox, from now on, what its session wants."""
         self._outboxes.add(outbox)
-        self._enter(outbox, wants)
+        self.enter(outbox, wants)
 
     def unregister(self, outbox: Listener, wants: Wants) -> None:
         """Stop offering to an outbox; `wants` are those it was registered with."""
         self._outboxes.discard(outbox)
-        self._withdraw(outbox, wants)
+        self.withdraw(outbox, wants)
 
     def _tick_later(self, seconds: float, call: Callable[[], None]) -> None:
         self.later(seconds, call)
-
-    def _enter(self, listener: Listener, wants: Wants) -> None:
-        for want in wants:
-            self._listeners(want).add(listener)
-
-    def _withdraw(self, listener: Listener, wants: Wants) -> None:
-        for want in wants:
-            self._listeners(want).discard(listener)
-            name, _, instrument = want.partition(":")
-            slot = name != EVERYWHERE and self.channels[name].slots.get(instrument)
-            if slot and slot.last is None and not slot.listeners:
-                del slot.channel.slots[instrument]
-            self._tidy(instrument)
-
-    def _tidy(self, instrument: str) -> None:
-        """Forget who wants an instrument everywhere, if nobody does and no slot refers to it."""
-        slots = (c.slots for c in self.channels.values() if c.exchange)
-        if not self._anywhere.get(instrument, True) and not any(instrument in s for s in slots):
-            del self._anywhere[instrument]
-
-    def _listeners(self, want: str) -> set[Listener]:
-        name, colon, instrument = want.partition(":")
-        if name == EVERYWHERE:
-            return self._anywhere.setdefault(instrument, set())
-        channel = self.channels[name]
-        if not colon:
-            return channel.listeners
-        return (channel.slots.get(instrument) or self._slot(channel, instrument)).listeners

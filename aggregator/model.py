@@ -11,7 +11,7 @@ The messages, and what each field means.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, Literal, Protocol
 
 import msgspec
 
@@ -39,6 +39,84 @@ class PriceUpdate(Event, frozen=True, gc=False):
     ask: str | None = None
     volume_24h: str | None = None
     change_24h_pct: str | None = None
+
+
+Level = tuple[str, str]
+"""Price and size, as the venue's decimal text."""
+
+
+class Top(Protocol):
+    """An order book, as far as others have to know it."""
+
+    def top(self) -> tuple[list[Level], list[Level]]:
+        """Return bids and asks as they are now, best first, as many as clients get."""
+
+
+class BookUpdate(Event, frozen=True, gc=False, kw_only=True):
+    """
+    A change of an order book, or with `whole` all of it, best prices first.
+
+    In a change a size of zero removes the level. `sequence` is the venue's own number of the state
+    after it. `book` gives that state to who comes later; without one each update has to be
+    `whole`. `flag` says that the best bid is above (or at) the best ask, as in an auction.
+    """
+
+    instrument: str
+    bids: list[Level]
+    asks: list[Level]
+    whole: bool = False
+    sequence: int | None = None
+    exchange_us: int | None = None
+    book: Top | None = None
+    flag: Literal["crossed", "locked"] | None = None
+
+
+class TradeExecuted(Event, frozen=True, gc=False, kw_only=True):
+    """
+    A public trade.
+
+    `id` is the venue's, `side` the taker's. `quantity` counts in units of the base, `cost` in units
+    of the quote. `backfilled`: it was fetched after a loss, and is told late.
+    """
+
+    instrument: str
+    id: str
+    side: Literal["buy", "sell"]
+    price: str
+    quantity: str
+    cost: str
+    exchange_us: int | None = None
+    backfilled: bool = False
+
+
+class Candle(Event, frozen=True, gc=False, kw_only=True):
+    """
+    What a price did in an interval, as "1m", that began at `start_us`; `closed` when it is over.
+
+    Until then the same candle comes again and again.
+    """
+
+    instrument: str
+    interval: str
+    start_us: int
+    open: str
+    high: str
+    low: str
+    close: str
+    volume: str | None = None
+    closed: bool = False
+
+
+class Gap(Event, frozen=True, gc=False, kw_only=True):
+    """
+    The venue's messages that did not arrive, of one instrument or of the whole channel.
+
+    `data` is what is known of them: the venue's numbers on both sides, or ids, or times. An order
+    book is not known any more after it, until the next that is `whole`.
+    """
+
+    instrument: str | None
+    data: dict[str, int | str | None]
 
 
 class State(StrEnum):

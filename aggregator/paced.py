@@ -80,7 +80,7 @@ class PacedAudience:
     def remove(self, session: Session) -> list[Message]:
         """Let a session go; return what was kept for it."""
         since = self.sessions.pop(session)
-        return [message for number, message in self._pending.values() if number > since]
+        return [_whole(message) for number, message in self._pending.values() if number > since]
 
     def tick(self) -> None:
         """Deliver what has been kept; plan the next tick, unless there was nothing."""
@@ -90,7 +90,7 @@ class PacedAudience:
             return
         self._later(self._interval_s, self.tick)
         numbers = [number for number, _ in pending.values()]
-        messages = [message for _, message in pending.values()]
+        messages = [_whole(message) for _, message in pending.values()]
         frames = [message.shaped(self.key.shape) for message in messages]
         data = b"".join(frames)
         for session, since in list(self.sessions.items()):
@@ -99,3 +99,10 @@ class PacedAudience:
             elif since < numbers[-1]:
                 start = sum(number <= since for number in numbers)
                 session.deliver(messages[start:], b"".join(frames[start:]))
+
+
+def _whole(message: Message) -> Message:
+    """Return the state after a change: what was before it may never have been sent."""
+    if message.whole or message.slot is None:
+        return message
+    return message.slot.snapshot() or message

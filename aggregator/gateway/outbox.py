@@ -148,6 +148,9 @@ class Outbox:
             return wire.frame(wire.gap(key.name, None, seqs, "slow_consumer", self._now_iso()))
         self.taken += 1
         message, count = (entry, 0) if isinstance(entry, Message) else entry
+        if count and not message.whole and message.slot is not None:
+            # What it is a change of was never sent: the state as it is now stands for all of them.
+            message = message.slot.snapshot() or message
         shape = self._shape(message)
         if count:
             return shape.apply(wire.with_conflated(message.frame, count))

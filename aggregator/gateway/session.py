@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, NoReturn
 
 from aggregator import wire
-from aggregator.hub import EVERYWHERE
+from aggregator.directory import EVERYWHERE
 
 from . import protocol
 from .delivery import CLOSE_TIMEOUT_S, Delivery

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from aggregator.audience import Wants
 from aggregator.channel import Channel
-from aggregator.hub import EVERYWHERE
+from aggregator.directory import EVERYWHERE
 
 
 class Terms(NamedTuple):

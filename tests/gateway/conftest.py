@@ -31,6 +31,7 @@ BOTH_WAYS = {
     "test_server",
     "test_sessions",
     "test_slow_readers",
+    "test_terms",
 }
 """What these say holds for clients that are taken over from aiohttp, and for the fallback."""
 

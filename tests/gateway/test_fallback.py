@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import sys
 from unittest import mock
 
 import aiohttp
@@ -27,6 +28,7 @@ from gateway.wsclient import (
 )
 
 from aggregator.gateway import delivery, fallback, handoff
+from aggregator.gateway import session as session_module
 from aggregator.gateway.frames import ProtocolError
 from aggregator.gateway.session import Session
 from aggregator.gateway.sessions import RECEIVE_BYTES
@@ -141,6 +143,44 @@ def test_handshake_by_what_is_promised():
         handoff.accept_key(request)
 
 
+async def test_nothing_but_what_is_promised(daemon, monkeypatch):
+    """No slot of aiohttp's handler is touched, from the handshake to the end."""
+    touched = set()
+
+    class Watched:
+        """A slot that notes who reads it."""
+
+        def __init__(self, name: str) -> None:
+            self._name = name
+            self._slot = getattr(web.RequestHandler, name)
+
+        def __get__(self, handler, kind):
+            if sys._getframe(1).f_globals["__name__"].startswith("aggregator."):
+                touched.add(self._name)
+            return self._slot.__get__(handler, kind)
+
+        def __set__(self, handler, value):
+            self._slot.__set__(handler, value)
+
+    for kind in (web.RequestHandler, *web.RequestHandler.__bases__):
+        for name in kind.__slots__:
+            monkeypatch.setattr(kind, name, Watched(name))
+    async with await daemon.connect() as client:
+        await client.subscribe("prices")
+        daemon.publish(1)
+        assert (await client.receive())["seq"] == 1
+        assert not touched
+        daemon.server.takes_over = True  # which shows that it would be seen
+        async with await daemon.connect() as other:
+            await other.pinged()
+        assert touched == {"_message_tail", "_upgraded", "transport"}
+        touched.clear()
+        await client.write(frame(b"", CLOSE))
+        await client.ended()
+    await eventually(lambda: not len(daemon.sessions))
+    assert not touched
+
+
 # What aiohttp must not do by itself.
 
 
@@ -253,21 +293,26 @@ async def test_nothing_is_left(daemon):
     assert living(Session) == 0
 
 
-async def test_close_that_is_not_read(daemon, monkeypatch):
+@pytest.mark.parametrize("by_client", [False, True])
+async def test_close_that_is_not_read(daemon, monkeypatch, by_client):
     """Who is behind and reads nothing more is cut off after the time for it, with its handler."""
-    monkeypatch.setattr(delivery, "CLOSE_TIMEOUT_S", 0.05)
+    for module in (delivery, session_module):
+        monkeypatch.setattr(module, "CLOSE_TIMEOUT_S", 0.05)
     async with await daemon.connect(receive_buffer=4096) as slow:
         await slow.subscribe("prices")
         while not daemon.sessions.lagging:
             daemon.publish(1, data=b'"%b"' % (b"x" * 30_000))
             await asyncio.sleep(0)
         (session,) = daemon.sessions
-        session.close(4008, "slow consumer")
+        if by_client:
+            await slow.write(frame(b"\x03\xe8", CLOSE))
+        else:
+            session.close(4008, "slow consumer")
         await eventually(lambda: not daemon.server._runner.server.connections)
         await eventually(lambda: not len(daemon.sessions))
 
 
-async def test_close_behind_what_is_not_read_yet(daemon):
+async def test_close_behind_what_is_not_read_yet(daemon, caplog):
     """Who is behind and closes still gets what was sent, and the answer to its close."""
     async with await daemon.connect(receive_buffer=4096) as slow:
         await slow.subscribe("prices")
@@ -281,16 +326,27 @@ async def test_close_behind_what_is_not_read_yet(daemon):
             await slow.until(type="never")
         await slow.ended()
         assert not slow.buffer
+    await eventually(lambda: not len(daemon.sessions))
+    assert not caplog.records
 
 
-async def test_no_reset_behind_a_fault(daemon):
+async def test_no_reset_behind_a_fault(daemon, monkeypatch):
     """Who goes on sending after its fault is read from, since a reset may overtake the close."""
+    together, asked = fallback._together, []
+
+    async def counted(response):
+        asked.append(response)
+        return await together(response)
+
+    monkeypatch.setattr(fallback, "_together", counted)
     async with await daemon.connect() as client:
         await client.write(frame(b"x", 3))
         assert (await client.receive_frame())[0] == CLOSE
         for _ in range(20):
             await client.write(frame(b"x" * 60_000))
             await asyncio.sleep(0)
+    # aiohttp says the fault whenever it is asked: to ask again and again would keep the loop busy.
+    assert len(asked) == 1
 
 
 async def test_client_that_goes_in_its_handshake(daemon, monkeypatch, caplog):
@@ -384,6 +440,7 @@ async def test_a_write_raises_nothing_else(daemon):
         session.transport.abort()
         for condition in (lambda: True, lambda: not len(daemon.sessions)):
             await eventually(condition)
+            session.transport.write_eof()
             for _ in range(3):
                 try:
                     session.transport.write(b"x" * 1_000_000)
@@ -457,6 +514,17 @@ async def test_resuming_a_client_that_goes(daemon):
         session.transport.abort()
         session.transport._look()
         assert session.lagging
+
+
+async def test_client_that_goes_while_it_waits(daemon):
+    """What it sent is not carried out for nobody."""
+    async with await daemon.connect() as client:
+        (session,) = daemon.sessions
+        session.transport.pause_reading()
+        await client.send({"type": "subscribe", "channels": ["prices"]})
+        client.reset()
+        await eventually(lambda: not len(daemon.sessions))
+    assert not daemon.counters.commands
 
 
 async def test_flood_does_not_keep_the_loop(daemon, monkeypatch):

@@ -1,0 +1,103 @@
+"""
+Which channels there are, and who listens to what.
+
+A subscription is written as clients write it: `binance_prices`, `binance_prices:BTC/USDT`, or
+`*:BTC/USDT` for an instrument on every channel of a venue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from operator import attrgetter
+
+from .audience import Wants
+from .channel import Channel, Listener, Message, Slot
+
+EVERYWHERE = "*"
+
+
+class Directory:
+    """
+    Channels by name, and the listeners of each.
+
+    Args:
+        epoch: names this run of the daemon; new at each start, so that a sequence number
+            together with it is never used twice.
+
+    """
+
+    def __init__(self, epoch: str) -> None:
+        self.epoch = epoch
+        self.channels: dict[str, Channel] = {}
+        self._anywhere: dict[str, set[Listener]] = {}
+
+    def add_channel(
+        self, name: str, exchange: str, instruments: Iterable[str] | None = None
+    ) -> Channel:
+        """Create a channel; `instruments` are those it is known to have."""
+        channel = self.channels[name] = Channel(name, exchange, self.epoch, instruments)
+        return channel
+
+    def slot(self, channel: Channel, instrument: str) -> Slot:
+        """Create the place of an instrument that has none yet."""
+        anywhere = self._anywhere.setdefault(instrument, set()) if channel.exchange else set()
+        slot = channel.slots[instrument] = Slot(channel, instrument, anywhere)
+        return slot
+
+    def find(self, want: str) -> list[Channel]:
+        """Return the channels that a subscription names: none, where there is no such thing."""
+        name, colon, instrument = want.partition(":")
+        if name == EVERYWHERE:
+            return [c for c in self.channels.values() if c.exchange and c.has(instrument)]
+        channel = self.channels.get(name)
+        if channel is None or (colon and not (channel.exchange and channel.has(instrument))):
+            return []
+        return [channel]
+
+    def subscribers(self, channel: Channel) -> int:
+        """Return how many sessions want a channel, or an instrument of it."""
+        slots = channel.slots.values()
+        groups = (channel.listeners, *(s.listeners for s in slots), *(s.anywhere for s in slots))
+        return sum(listener.size for listener in set[Listener]().union(*groups))
+
+    def snapshot(self, wants: Iterable[str]) -> list[Message]:
+        """Return the last values of these subscriptions, each once, oldest first."""
+        found: dict[Message | None, None] = {}
+        for want in wants:
+            _, colon, instrument = want.partition(":")
+            for channel in self.find(want):
+                if not colon:
+                    found.update(dict.fromkeys(channel.snapshot()))
+                elif slot := channel.slots.get(instrument):
+                    found[slot.snapshot()] = None
+        return sorted((each for each in found if each is not None), key=attrgetter("seq"))
+
+    def enter(self, listener: Listener, wants: Wants) -> None:
+        """Offer to a listener, from now on, what is published of these subscriptions."""
+        for want in wants:
+            self._listeners(want).add(listener)
+
+    def withdraw(self, listener: Listener, wants: Wants) -> None:
+        """Stop offering to it; `wants` are those that it entered with."""
+        for want in wants:
+            self._listeners(want).discard(listener)
+            name, _, instrument = want.partition(":")
+            slot = name != EVERYWHERE and self.channels[name].slots.get(instrument)
+            if slot and slot.last is None and not slot.listeners:
+                del slot.channel.slots[instrument]
+            self._tidy(instrument)
+
+    def _tidy(self, instrument: str) -> None:
+        """Forget who wants an instrument everywhere, if nobody does and no slot refers to it."""
+        slots = (c.slots for c in self.channels.values() if c.exchange)
+        if not self._anywhere.get(instrument, True) and not any(instrument in s for s in slots):
+            del self._anywhere[instrument]
+
+    def _listeners(self, want: str) -> set[Listener]:
+        name, colon, instrument = want.partition(":")
+        if name == EVERYWHERE:
+            return self._anywhere.setdefault(instrument, set())
+        channel = self.channels[name]
+        if not colon:
+            return channel.listeners
+        return (channel.slots.get(instrument) or self.slot(channel, instrument)).listeners
