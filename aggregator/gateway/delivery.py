@@ -141,7 +141,7 @@ class Delivery:
         self.detach()
         self._all.counters.closed[code] += 1
         self.write(wire.frame(code.to_bytes(2) + reason.encode()[:123], wire.CLOSE))
-        self._all.abort_later(self.transport, CLOSE_TIMEOUT_S)
+        self._all.abort_later(self, CLOSE_TIMEOUT_S)
 
     def abort(self) -> None:
         """Cut the connection."""
@@ -179,7 +179,7 @@ class Delivery:
                 outbox.offer(message)
         wants = frozenset(terms)
         if not self._wants <= wants:
-            outbox.forget({m.slot for m in hub.snapshot(wants) if m.slot is not None})
+            outbox.forget(set(hub.valued(wants)))
         self._wants = wants
         self._plan = None
         if any(each != ALL for each in terms.values()):

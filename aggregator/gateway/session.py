@@ -138,7 +138,7 @@ class Session(Delivery, asyncio.BufferedProtocol):
             self.detach()
             self.write(wire.frame(payload[:2], CLOSE))
         self.transport.close()
-        self._all.abort_later(self.transport, CLOSE_TIMEOUT_S)
+        self._all.abort_later(self, CLOSE_TIMEOUT_S)
 
     def _fail(self, e: ProtocolError) -> None:
         """Close after a fault in the protocol: nothing that follows can be understood."""
@@ -148,7 +148,7 @@ class Session(Delivery, asyncio.BufferedProtocol):
         self._reader = None
         # Only this side is shut: closing both with bytes unread would be a reset, which may
         # overtake the close frame.
-        if self.transport.can_write_eof():
+        if self.transport.can_write_eof() and not self.transport.is_closing():
             self.transport.write_eof()
 
     # Commands.

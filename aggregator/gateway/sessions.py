@@ -153,9 +153,15 @@ class Sessions:
             transport.pause_reading()
             self._later(seconds, lambda: _resume_reading(transport))
 
-    def abort_later(self, transport: asyncio.Transport, seconds: float) -> None:
+    def abort_later(self, session: Delivery, seconds: float) -> None:
         """Cut a connection that does not end by itself."""
-        self._later(seconds, transport.abort)
+
+        def abort() -> None:
+            # Not one that has ended: asyncio's transport has nothing left to abort then.
+            if session in self._everybody:
+                session.abort()
+
+        self._later(seconds, abort)
 
     def _later(self, seconds: float, call: Callable[[], object]) -> None:
         def run() -> None:

@@ -159,7 +159,7 @@ class Traffic(RuleBasedStateMachine):
         for name, instruments in CHANNELS.items():
             self.hub.add_channel(name, "venue", instruments)
         self.sessions = Sessions(self.hub, Server(command_burst=10_000), lambda: 0.0)
-        self.sessions.abort_later = lambda transport, seconds: None
+        self.sessions.abort_later = lambda session, seconds: None
         self.values: dict[tuple[str, str], int] = {}
         self.seqs: Counter[str] = Counter()
         self.present: dict[int, tuple[Session, Transport, Model]] = {}

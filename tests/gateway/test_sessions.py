@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from gateway.wsclient import Client, Gone, eventually, handshake
+from gateway.wsclient import CLOSE, Client, Gone, eventually, frame, handshake
 
 from aggregator.gateway.protocol import Close
 
@@ -237,3 +237,22 @@ async def test_handshake_of_two_at_once(daemon):
         for client in (one, two):
             assert (await client.head())[0] == 101
             await client.pinged()
+
+
+async def test_abort_of_what_has_ended(daemon):
+    """A connection that ended by itself is not cut any more: asyncio's transport can't bear it."""
+    loop = asyncio.get_running_loop()
+    faults: list[dict[str, object]] = []
+    loop.set_exception_handler(lambda _, context: faults.append(context))
+    async with await daemon.connect(receive_buffer=4096) as client:
+        (session,) = daemon.sessions
+        session.write(bytes(8_000_000))
+        await client.write(frame(b"\x03\xe8", CLOSE))
+        await eventually(lambda: session.transport.is_closing())
+        await client.ended()
+    await eventually(lambda: not len(daemon.sessions))
+    daemon.sessions.abort_later(session, 0.0)
+    done = asyncio.Event()
+    loop.call_later(0.001, done.set)
+    await done.wait()
+    assert not faults
