@@ -8,6 +8,7 @@ See `connector` for what to implement, `model` for what to return, `errors` for 
 
 from pydantic import Field, SecretStr
 
+from .book import Book, Conflated, Sides, crossing
 from .connector import (
     Acknowledged,
     Budget,
@@ -25,7 +26,18 @@ from .connector import (
     excerpt,
     translate,
 )
-from .errors import ConnectorError, ExchangeError, PayloadError
+from .continuity import Break, chained, spanned
+from .decimals import product, require_numbers
+from .documented import Row
+from .driver import DriverConnector, Emit
+from .errors import (
+    ConnectorError,
+    ExchangeError,
+    PayloadError,
+    ThrottledError,
+    UnreachableError,
+    UnusableError,
+)
 from .model import BookUpdate, Candle, Event, Gap, Level, PriceUpdate, TradeExecuted
 from .options import (
     FetchOptions,
@@ -41,11 +53,16 @@ from .options import (
 
 __all__ = [
     "Acknowledged",
+    "Book",
     "BookUpdate",
+    "Break",
     "Budget",
     "Candle",
+    "Conflated",
     "Connector",
     "ConnectorError",
+    "DriverConnector",
+    "Emit",
     "Event",
     "ExchangeError",
     "Fetch",
@@ -65,15 +82,25 @@ __all__ = [
     "PollOptions",
     "PriceUpdate",
     "Request",
+    "Row",
     "Seconds",
     "SecretStr",
     "Send",
+    "Sides",
     "StreamConnector",
     "StreamOptions",
+    "ThrottledError",
     "TradeExecuted",
     "Unhandled",
     "UnknownInstrument",
+    "UnreachableError",
+    "UnusableError",
     "WebSocketAddress",
+    "chained",
+    "crossing",
     "excerpt",
+    "product",
+    "require_numbers",
+    "spanned",
     "translate",
 ]

@@ -69,6 +69,8 @@ class Daemon:
             channels=lambda: list(self.channels()),
             unready=lambda: list(self.unready()),
             metrics=lambda: metrics.render(),  # noqa: PLW0108 - it has yet to be made
+            why=self.ingest.why.explain,
+            rotate=self.ingest.rotate,
         )
         metrics = Metrics(self.hub, self.sessions, self.fanout, self.ingest, self.server)
 
@@ -167,7 +169,8 @@ class Daemon:
         now_us = self.hub.now_us()
         for name, channel in self.hub.channels.items():
             status = self.ingest.statuses.get(name)
-            values = channel.snapshot()
+            instruments = self.ingest.instruments.get(name)
+            values = channel.values()
             yield {
                 "channel": name,
                 "exchange": channel.exchange or None,
@@ -181,6 +184,7 @@ class Daemon:
                 )
                 if channel.exchange
                 else [],
+                "not_live": list(instruments.not_live()) if instruments else [],
                 "seq": channel.seq,
                 "epoch": channel.epoch,
                 "age_s": (now_us - values[-1].us) / 1e6 if values else None,

@@ -10,6 +10,9 @@ from . import market, wire
 from .model import Top
 from .shape import WHOLE, Shape
 
+SNAPSHOT_US = 50_000
+"""For so long a message of a snapshot is used again: then it was shaped once for all of a storm."""
+
 
 class Message:
     """
@@ -26,7 +29,7 @@ class Message:
 
     """
 
-    __slots__ = ("_shaped", "channel", "frame", "seq", "slot", "us", "whole")
+    __slots__ = ("_shaped", "channel", "frame", "seq", "slot", "state", "us", "whole")
 
     def __init__(
         self,
@@ -44,7 +47,15 @@ class Message:
         self.seq = seq
         self.us = us
         self.whole = whole
+        # Of a change: what it leads to, kept where its slot has forgotten that.
+        self.state: Message | None = None
         self._shaped: dict[Shape, bytes] | None = None
+
+    def settled(self) -> Message:
+        """Return the state after a change: what was before it may never have been sent."""
+        if self.whole or self.slot is None:
+            return self
+        return self.state or self.slot.state() or self
 
     def shaped(self, shape: Shape) -> bytes:
         """Return the frame in a shape, made once however many want it."""
@@ -74,6 +85,7 @@ class Slot:
 
     __slots__ = (
         "_snapshot",
+        "_state",
         "anywhere",
         "book",
         "channel",
@@ -81,32 +93,69 @@ class Slot:
         "instrument",
         "last",
         "listeners",
+        "market",
+        "stale",
     )
 
     def __init__(self, channel: Channel, instrument: str, anywhere: set[Listener]) -> None:
         self.channel = channel
         self.instrument = instrument
         self.encode = wire.PriceEncoder(channel.name, channel.exchange, instrument).encode
+        # For books and trades; most instruments have none.
+        self.market: market.MarketEncoder | None = None
         self.last: Message | None = None
         # Of an order book, what the last message is a change of.
         self.book: Top | None = None
-        self._snapshot: Message | None = None
+        # The last value that was found to be stale: any other one is fresh.
+        self.stale: Message | None = None
+        self._state: Message | None = None
+        # As sent to newcomers, when it was made, and what it says of its freshness.
+        self._snapshot: tuple[Message, int, bool] | None = None
         self.listeners: set[Listener] = set()
         self.anywhere = anywhere
 
-    def snapshot(self) -> Message | None:
-        """Return what a newcomer gets: the last value; of a book all of it, as it is now."""
+    def prepare(self) -> market.MarketEncoder:
+        """Make the encoder for books and trades, with the first of them."""
+        channel = self.channel
+        self.market = market.MarketEncoder(channel.name, channel.exchange, self.instrument)
+        return self.market
+
+    def state(self) -> Message | None:
+        """Return the last value; of a book all of it, as it is now."""
         last = self.last
         if last is None or last.whole or self.book is None:
             return last
-        if self._snapshot is None or self._snapshot.seq != last.seq:
+        if self._state is None or self._state.seq != last.seq:
             payload = market.whole_book(wire.payload_of(last.frame), *self.book.top())
-            self._snapshot = Message(wire.frame(payload), self.channel, self, last.seq, last.us)
-        return self._snapshot
+            self._state = Message(wire.frame(payload), self.channel, self, last.seq, last.us)
+        return self._state
+
+    def snapshot(self, now_us: int) -> Message | None:
+        """
+        Return what a newcomer gets: the state, on channels of prices with its age and freshness.
+
+        The same message for all who come within `SNAPSHOT_US`, as long as nothing has changed.
+        """
+        last = self.last
+        if last is None or not self.channel.exchange:
+            return last
+        stale = self.channel.stale or self.stale is last
+        if self._snapshot is not None:
+            message, made_us, said = self._snapshot
+            recent = 0 <= now_us - made_us < SNAPSHOT_US
+            if recent and message.seq == last.seq and said is stale:
+                return message
+        state = self.state() or last
+        frame = wire.with_age(state.frame, max(0, now_us - last.us), stale=stale)
+        message = Message(frame, self.channel, last.slot, last.seq, last.us)
+        self._snapshot = (message, now_us, stale)
+        return message
 
     def forget(self) -> None:
         """Forget the last value."""
-        self.last = self.book = self._snapshot = None
+        if self.last is not None:
+            self.last.state = self.state()
+        self.last = self.book = self.stale = self._state = self._snapshot = None
 
 
 class Channel:
@@ -116,10 +165,12 @@ class Channel:
         "epoch",
         "exchange",
         "instruments",
+        "last_gap",
         "listeners",
         "name",
         "seq",
         "slots",
+        "stale",
         "unpriced",
     )
 
@@ -135,6 +186,9 @@ class Channel:
         # None: the venue tells which there are; until it has, every name may be one.
         self.instruments = None if instruments is None else set(instruments)
         self.unpriced = 0
+        self.last_gap: Message | None = None
+        # Set by who watches the feed: all values are.
+        self.stale = False
 
     def has(self, instrument: str) -> bool:
         """Whether the channel has, or may yet have, this instrument."""
@@ -155,7 +209,7 @@ class Channel:
             if not slot.listeners:
                 del self.slots[instrument]
 
-    def snapshot(self) -> list[Message]:
-        """Return the last values, oldest message first."""
-        found = (slot.snapshot() for slot in self.slots.values())
+    def values(self) -> list[Message]:
+        """Return the last message of each instrument, as it was published, the oldest first."""
+        found = (slot.last for slot in self.slots.values())
         return sorted((last for last in found if last is not None), key=attrgetter("seq"))

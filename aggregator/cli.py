@@ -1,7 +1,8 @@
 """
 The command line.
 
-Exit codes: 0 done; 2 usage; 69 the daemon can't be reached; 78 the configuration can't be used.
+Exit codes: 0 done; 2 usage, or the daemon refuses; 69 it can't be reached; 78 the configuration
+can't be used.
 What a command needs is imported inside of it, so that `--version` and `--help` answer at once.
 """
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 EXIT_UNAVAILABLE = 69
 EXIT_CONFIG = 78
 DEFAULT_URL = "http://127.0.0.1:8000"
+TOKEN = "AGGREGATOR_CREDENTIALS__OPS_TOKEN"  # noqa: S105 - the name of a variable
 
 Command = Callable[..., None]
 
@@ -120,14 +122,15 @@ def print_config(path: Path | None) -> None:
 def connectors() -> None:
     """List the installed connectors, and what is wrong with the broken ones."""
     from . import registry
-    from .connector import PollConnector
+    from .connector import PollConnector, StreamConnector
 
     rows = []
     for found in registry.everything():
         if found.cls is None:
             rows.append([found.name, "-", "broken", found.distribution, found.problem])
         else:
-            kind = "polled" if issubclass(found.cls, PollConnector) else "streamed"
+            polled, streamed = (issubclass(found.cls, c) for c in (PollConnector, StreamConnector))
+            kind = "polled" if polled else "streamed" if streamed else "either"
             about = (found.cls.__doc__ or "").strip().partition("\n")[0]
             rows.append([found.name, found.cls.exchange, kind, found.distribution, about])
     columns(["connector", "exchange", "kind", "distribution", "about"], rows)
@@ -138,24 +141,16 @@ def connectors() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the daemon's answer as it is.")
 def channels(url: str, *, as_json: bool) -> None:
     """List a running daemon's channels and how they are doing."""
-    import http.client
     import json
-    import urllib.error
-    import urllib.request
 
-    if not url.startswith(("http://", "https://")):
-        raise click.UsageError("--url begins with http:// or https://")
-    # Straight to the daemon: a proxy of the environment is for the way to elsewhere.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    from .ask import AskError, ask, channel_rows, printable
+
+    check_url(url)
     try:
-        with opener.open(url.rstrip("/") + "/channels", timeout=10) as answer:
-            text = answer.read().decode()
-        rows = [channel_row(channel) for channel in json.loads(text)["channels"]]
-    except (OSError, http.client.HTTPException) as e:
-        reason = getattr(e, "reason", None) or str(e) or type(e).__name__
-        if isinstance(e, urllib.error.HTTPError):
-            e.close()
-        fail(f"can't reach the daemon at {url}: {printable(reason)}", EXIT_UNAVAILABLE)
+        text = ask(url, "/channels")
+        rows = [row for channel in json.loads(text)["channels"] for row in channel_rows(channel)]
+    except AskError as e:
+        fail(printable(e), e.exit_code)
     except (ValueError, LookupError, TypeError):
         fail(f"can't reach the daemon at {url}: what answers is no aggregator", EXIT_UNAVAILABLE)
     if as_json:
@@ -164,17 +159,52 @@ def channels(url: str, *, as_json: bool) -> None:
     columns(["channel", "state", "instruments", "age", "subscribers", "reason"], rows)
 
 
-def channel_row(channel: dict[str, Any]) -> list[str]:
-    """Return what is shown of one channel."""
-    age, instruments = channel["age_s"], len(channel["instruments"])
-    shown = [channel["channel"], channel["state"] or "-", instruments]
-    shown += ["-" if age is None else f"{age:.1f} s", channel["subscribers"]]
-    return [printable(cell) for cell in [*shown, channel["reason"] or ""]]
+@main.command()
+@click.argument("feed")
+@url_option(DEFAULT_URL, "Of the daemon.")
+@click.option(
+    "--token", default="", envvar=TOKEN, show_envvar=True, help="Its ops_token, if it has one."
+)
+def rotate(feed: str, url: str, token: str) -> None:
+    """Have the connection of FEED replaced by a second one, with nothing lost."""
+    from urllib.parse import quote
+
+    from .ask import AskError, ask, printable
+
+    check_url(url)
+    try:
+        ask(url, f"/feeds/{quote(feed, safe='')}/rotate", "POST", token)
+    except AskError as e:
+        fail(printable(e), e.exit_code)
+    click.echo(f"{feed}: a second connection is being opened; the log says when it leads")
 
 
-def printable(value: object) -> str:
-    """Return a value as one line that does not move the cursor."""
-    return "".join(c if c.isprintable() else " " for c in str(value)).strip()
+@main.command()
+@click.argument("channel")
+@url_option(DEFAULT_URL, "Of the daemon.")
+@click.option("--json", "as_json", is_flag=True, help="Print the daemon's answer as it is.")
+def why(channel: str, url: str, *, as_json: bool) -> None:
+    """Say why CHANNEL, or CHANNEL:INSTRUMENT, is as it is, and where its messages come from."""
+    import json
+    from urllib.parse import quote
+
+    from .ask import AskError, ask, fact_lines, printable
+
+    check_url(url)
+    try:
+        text = ask(url, f"/why/{quote(channel, safe='')}")
+        lines = [json.loads(text)["verdict"], *fact_lines(json.loads(text))]
+    except AskError as e:
+        fail(printable(e), e.exit_code)
+    except (ValueError, LookupError, TypeError):
+        fail(f"can't reach the daemon at {url}: what answers is no aggregator", EXIT_UNAVAILABLE)
+    click.echo(text if as_json else "\n".join(map(printable, lines)))
+
+
+def check_url(url: str) -> None:
+    """Refuse what is no address of a daemon."""
+    if not url.startswith(("http://", "https://")):
+        raise click.UsageError("--url begins with http:// or https://")
 
 
 @main.command()

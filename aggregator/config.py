@@ -10,7 +10,7 @@ feeds are configured.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,8 +25,9 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from . import registry, sources
-from .connector import Budget, PollConnector, StreamConnector
+from . import driver, registry, sources
+from .connector import Budget
+from .driver import AnyConnector
 from .errors import ConfigError
 from .options import Options, Origin, Seconds, Section
 from .sources import Given
@@ -56,13 +57,13 @@ class Server(Section):
     """`[server]`: the side of the clients."""
 
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
-    """The address to listen on; anything but loopback makes `POST /ws/test` ask for `ops_token`."""
+    """The address to listen on; off loopback the orders of operators need `ops_token`."""
     port: Annotated[int, Field(ge=0, le=65_535)] = 8000
     """The port to listen on; 0 takes a free one and logs it."""
     allowed_origins: list[Origin] = Field(default=[])
     """Web pages from elsewhere that may connect, as "https://dashboard.example"; "*" for all."""
     ops_token: OptionalSecret = None
-    """What `POST /ws/test` wants as `Authorization: Bearer`; better given as a credential."""
+    """What operators' orders want as `Authorization: Bearer`; better given as a credential."""
     max_connections: Count = 10_000
     """WebSocket connections in all; more are refused with HTTP 503."""
     max_connections_per_address: Count = 100
@@ -83,6 +84,8 @@ class Server(Section):
     """Time between two pings to a session, and between two messages on `heartbeat`."""
     pong_timeout_s: Seconds = 10.0
     """A session whose pong takes longer is closed with 4010."""
+    stalled_after_s: Seconds = 120.0
+    """A session that is behind and reads nothing for this long is closed with 4010."""
     flush_window_s: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.001
     """The least time from the end of one fan-out to the next; 0 sends each message at once."""
     compression: bool = True
@@ -96,6 +99,8 @@ class BudgetLimits(Section):
     """Request weight per minute; 0 for no limit."""
     per_month: Annotated[int, Field(ge=0)] | None = None
     """Request weight per month; 0 for no limit."""
+    per_second: Annotated[int, Field(ge=0)] | None = None
+    """Request weight per second that streamed feeds fetch, evenly; 0 for no limit."""
 
 
 class _Document(PydanticBaseSettingsSource):
@@ -143,7 +148,7 @@ class Feed:
 
     name: str
     connector: str
-    cls: type[PollConnector | StreamConnector] | None
+    cls: type[AnyConnector] | None
     options: Options | None
     problem: str = ""
 
@@ -172,11 +177,7 @@ class Config:
             return Budget()
         default = feed.cls.budget_for(feed.options)
         limits = self.budgets.get(feed.cls.exchange, BudgetLimits())
-        return Budget(
-            default.per_minute if limits.per_minute is None else limits.per_minute,
-            default.per_month if limits.per_month is None else limits.per_month,
-            default.used_header,
-        )
+        return replace(default, **limits.model_dump(exclude_none=True))
 
 
 def load(
@@ -216,6 +217,7 @@ def load(
     if all(feed.cls for feed in feeds):
         unused = sorted(set(settings.budgets) - exchanges)
         warnings += [f"budgets.{name} is used by no feed" for name in unused]
+    warnings += [f"feeds.{f.name} {problem}" for f in feeds if (problem := driver.lacks(f.cls))]
     return Config(
         given.source, server, tuple(feeds), settings.budgets, credentials, tuple(warnings)
     )
@@ -257,7 +259,7 @@ def _feeds(
     return feeds, faults, used
 
 
-def _secrets(cls: type[PollConnector | StreamConnector]) -> Iterator[tuple[str, str]]:
+def _secrets(cls: type[AnyConnector]) -> Iterator[tuple[str, str]]:
     """Yield the secret options of a connector, and the credential that fills each."""
     for key, option in cls.options_type.model_fields.items():
         if "SecretStr" in str(option.annotation):

@@ -4,6 +4,7 @@ The plugin API: what a connector is.
 A connector is a translator. It is told what arrived and says what that means; it does no I/O,
 reads no clock, starts no task, writes no log and catches nothing. Its runner in
 `aggregator.ingest` owns sockets, deadlines, retries, limits, heartbeats, counters and logs.
+The one exception is a driver, which stands around a library that does its own I/O.
 
 One instance lives as long as one connection (of a polled feed: as long as the feed), so there is
 no `reset()`.
@@ -14,10 +15,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 
+from .documented import Row
 from .errors import ExchangeError, PayloadError
 from .model import Event
 from .options import Options, PollOptions, StreamOptions
@@ -51,7 +53,7 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """A request to do now; the answer goes to `on_response`."""
+    """A request to do now; the answer goes to `on_response`, or its failure to `on_no_response`."""
 
     request: Request
 
@@ -101,13 +103,15 @@ class Budget:
     """
     What a venue allows to one address.
 
-    `per_minute` and `per_month` count weights; 0 means no limit known. `used_header` names the
-    response header that says how much of the minute is used, if there is one.
+    `per_minute`, `per_month` and `per_second` count weights; 0 means no limit known. The last is
+    for what streamed feeds fetch, which is spread evenly. `used_header` names the response header
+    that says how much of the minute is used, if there is one.
     """
 
     per_minute: int = 0
     per_month: int = 0
     used_header: str = ""
+    per_second: int = 0
 
 
 class Connector(ABC):
@@ -119,6 +123,23 @@ class Connector(ABC):
     """The schema of the feed's section: `PollOptions`, `StreamOptions` or a subclass."""
     budget: ClassVar[Budget] = Budget()
     """The venue's limit on requests; shared by the feeds of one venue and host."""
+    documented: ClassVar[Mapping[str, Row]] = {}
+    """What rows of the venue look like, by name, so that it is noticed when they change."""
+
+    def rows(self, payload: Any) -> Iterable[tuple[str, object]]:
+        """
+        Yield the rows of a decoded frame or answer, each with its name in `documented`.
+
+        Asked of few payloads. What a payload of another shape raises here is a finding by itself.
+        """
+        del payload
+        return ()
+
+    @classmethod
+    def exchange_of(cls, options: Options) -> str:
+        """Return the venue's name in the messages of a feed with these options."""
+        del options
+        return cls.exchange
 
     @classmethod
     def budget_for(cls, options: Options) -> Budget:
@@ -168,16 +189,50 @@ class StreamConnector(Connector):
     pong: ClassVar[bytes | None] = None
     """The text frame that answers `ping`; never given to `on_frame`."""
 
+    silence_s: ClassVar[float | None] = None
+    """How long the venue promises not to be silent about an instrument; `None`: no promise."""
+    sends_per_s: ClassVar[int | None] = None
+    """How many frames a second the venue takes at most; what is more waits. `None`: any number."""
+
     def __init__(self, options: StreamOptions) -> None:
         self.options = options
+        self.tick_s: float | None = None
+        """How often `on_tick` is called, in seconds; `None`: never."""
+
+    def resume(self, seen: Mapping[str, str]) -> None:
+        """
+        Take note of what was published before this connection, to fetch what is missing since.
+
+        Called before `on_open`. `seen` has the newest `TradeExecuted.id` by instrument.
+        """
+        del seen
 
     @abstractmethod
-    def on_open(self) -> Iterable[Send]:
-        """Return the subscriptions to send."""
+    def on_open(self) -> Iterable[Send | Fetch]:
+        """Return the subscriptions to send, and what to fetch at once."""
 
     @abstractmethod
     def on_frame(self, frame: bytes) -> Iterable[Output]:
         """Translate one frame. It is valid UTF-8."""
+
+    def on_tick(self) -> Iterable[Output]:
+        """Return what was gathered since the last call, by a connector that sends less often."""
+        return ()
+
+    def on_response(self, request: Request, body: bytes) -> Iterable[Output]:
+        """Translate the good answer (HTTP 200) to a `Fetch`."""
+        del body
+        return [Unhandled(f"answer to {request.path}")]
+
+    def on_no_response(self, request: Request, reason: str) -> Iterable[Output]:
+        """Say what it means that a `Fetch` has failed for good, after the runner's attempts."""
+        del reason
+        return [Unhandled(f"no answer to {request.path}")]
+
+    def resubscribe(self, instrument: str) -> Iterable[Send]:
+        """Return what to send to have one silent instrument again; nothing: it can't be done."""
+        del instrument
+        return ()
 
 
 def translate(call: Callable[[], Iterable[Output]]) -> list[Output]:

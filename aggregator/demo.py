@@ -70,9 +70,12 @@ def run_simulator(host: str, port: int, options: Options, *, for_parent: bool) -
 
     def on_ready(simulator: Simulator) -> None:
         venues: Venues = {
-            "binance": {"base_url": simulator.binance_url},
+            "binance": {
+                "base_url": simulator.binance_url,
+                "urls": [f"{simulator.binance_ws_url}/ws"],
+            },
             "coingecko": {"base_url": simulator.coingecko_url},
-            "okx": {"urls": [simulator.okx_url]},
+            "okx": {"base_url": simulator.okx_rest_url, "urls": [simulator.okx_url]},
         }
         if for_parent:
             click.echo(json.dumps(venues))

@@ -7,7 +7,8 @@ A subscription is written as clients write it: `binance_prices`, `binance_prices
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from operator import attrgetter
 
 from .audience import Wants
@@ -23,13 +24,19 @@ class Directory:
     Args:
         epoch: names this run of the daemon; new at each start, so that a sequence number
             together with it is never used twice.
+        clock_ns: the wall clock, in nanoseconds since the epoch.
 
     """
 
-    def __init__(self, epoch: str) -> None:
+    def __init__(self, epoch: str, clock_ns: Callable[[], int] = time.time_ns) -> None:
         self.epoch = epoch
+        self._clock_ns = clock_ns
         self.channels: dict[str, Channel] = {}
         self._anywhere: dict[str, set[Listener]] = {}
+
+    def now_us(self) -> int:
+        """Return the wall clock in microseconds since the epoch."""
+        return self._clock_ns() // 1000
 
     def add_channel(
         self, name: str, exchange: str, instruments: Iterable[str] | None = None
@@ -61,16 +68,28 @@ class Directory:
         return sum(listener.size for listener in set[Listener]().union(*groups))
 
     def snapshot(self, wants: Iterable[str]) -> list[Message]:
-        """Return the last values of these subscriptions, each once, oldest first."""
-        found: dict[Message | None, None] = {}
+        """
+        Return the last values of these subscriptions, each once, oldest first.
+
+        For who subscribes: those of venues say how old they are, exact to `channel.SNAPSHOT_US`.
+        """
+        now_us = self.now_us()
+        found: dict[Slot, None] = {}
         for want in wants:
             _, colon, instrument = want.partition(":")
             for channel in self.find(want):
                 if not colon:
-                    found.update(dict.fromkeys(channel.snapshot()))
+                    found.update(dict.fromkeys(channel.slots.values()))
                 elif slot := channel.slots.get(instrument):
-                    found[slot.snapshot()] = None
-        return sorted((each for each in found if each is not None), key=attrgetter("seq"))
+                    found[slot] = None
+        messages = (slot.snapshot(now_us) for slot in found)
+        return sorted((each for each in messages if each is not None), key=attrgetter("seq"))
+
+    def wanted(self, slot: Slot, wants: Wants) -> bool:
+        """Return whether the messages of a place belong to these subscriptions."""
+        name, everywhere = slot.channel.name, EVERYWHERE if slot.channel.exchange else ""
+        ways = {name, f"{name}:{slot.instrument}", f"{everywhere}:{slot.instrument}"}
+        return not wants.isdisjoint(ways)
 
     def enter(self, listener: Listener, wants: Wants) -> None:
         """Offer to a listener, from now on, what is published of these subscriptions."""

@@ -29,3 +29,27 @@ class PayloadError(ConnectorError):
 
 class ExchangeError(ConnectorError):
     """The venue answered with an error of its own."""
+
+
+class UnusableError(ExchangeError):
+    """What the configuration asks for can't be had from this venue."""
+
+
+class UnreachableError(ConnectorError):
+    """
+    The venue can't be reached, or was lost.
+
+    `kind` is its name in the counters: `connection`, `timeout` or `http`.
+    """
+
+    def __init__(self, reason: str, kind: str = "connection") -> None:
+        super().__init__(reason)
+        self.kind = kind
+
+
+class ThrottledError(ConnectorError):
+    """The venue wants no request for `retry_after_s` seconds; `None`: it does not say how long."""
+
+    def __init__(self, reason: str, retry_after_s: float | None = None) -> None:
+        super().__init__(reason)
+        self.retry_after_s = retry_after_s

@@ -27,14 +27,14 @@ from .channel import Channel, Listener, Message, Slot
 from .directory import Directory
 from .groups import Groups
 from .market import Envelope
-from .model import BookUpdate, Candle, Event, Gap, PriceUpdate, SystemStatus
-from .paced import Later, PacedAudience
+from .model import BookUpdate, Candle, Event, Gap, PriceUpdate, SystemStatus, TradeExecuted
+from .paced import Later, PacedAudience, Timer
 from .shape import WHOLE, Shape
 
 SYSTEM = "system"
 HEARTBEAT = "heartbeat"
-REPLACEABLE = (BookUpdate, Candle, SystemStatus)
-"""Besides price updates: for who is slow, the newest stands for the older ones."""
+REPLACEABLE = (Candle, SystemStatus)
+"""Besides prices and books: for who is slow, the newest stands for the older ones."""
 
 
 class Hub(Directory):
@@ -57,10 +57,9 @@ class Hub(Directory):
         clock_ns: Callable[[], int] = time.time_ns,
         epoch: str | None = None,
     ) -> None:
-        super().__init__(epoch or secrets.token_hex(4))
+        super().__init__(epoch or secrets.token_hex(4), clock_ns)
         self.wake = wake
         self.later = later
-        self._clock_ns = clock_ns
         self.audiences = Groups(
             lambda key: Audience(key, self._mark_dirty), self.enter, self.withdraw
         )
@@ -79,10 +78,6 @@ class Hub(Directory):
 
     # Publishing.
 
-    def now_us(self) -> int:
-        """Return the wall clock in microseconds since the epoch."""
-        return self._clock_ns() // 1000
-
     def now_iso(self) -> str:
         """Return the wall clock as ISO 8601, UTC, with milliseconds."""
         return wire.iso(self.now_us())
@@ -94,7 +89,8 @@ class Hub(Directory):
         A price update without a price is not sent; `channel.unpriced` counts it. `received_us` is
         when it arrived from the venue, in microseconds since the epoch.
         """
-        if isinstance(event, PriceUpdate):
+        # By `is`: `isinstance` costs three times as much wherever the answer is no.
+        if type(event) is PriceUpdate:
             slot = channel.slots.get(event.instrument) or self.slot(channel, event.instrument)
             frame = slot.encode(event, channel.seq + 1, received_us, self._clock_ns() // 1000)
             if frame is None:
@@ -108,25 +104,53 @@ class Hub(Directory):
                 listeners = listeners | slot.listeners | slot.anywhere
             for listener in listeners:
                 listener.offer(message)
+        elif type(event) is BookUpdate or type(event) is TradeExecuted:
+            self._publish_market(channel, event, received_us)
         else:
             self._publish(channel, event, received_us)
 
+    def _publish_market(
+        self, channel: Channel, event: BookUpdate | TradeExecuted, received_us: int
+    ) -> None:
+        """Publish a change of an order book or a trade: there are nearly as many as prices."""
+        slot = channel.slots.get(event.instrument) or self.slot(channel, event.instrument)
+        encoder = slot.market or slot.prepare()
+        seq = channel.seq + 1
+        now_us = self._clock_ns() // 1000
+        if type(event) is BookUpdate:
+            frame = encoder.orderbook_update(event, seq, received_us, now_us)
+            message = Message(frame, channel, slot, seq, received_us, whole=event.whole)
+            slot.book = event.book
+        else:
+            # It has an instrument, but no newer one takes its place.
+            trade = encoder.trade_executed(event, seq, received_us, now_us)
+            if trade is None:
+                channel.unpriced += 1
+                return
+            message = Message(trade, channel, None, seq, received_us)
+        channel.seq = seq
+        slot.last = message
+        listeners = channel.listeners
+        if slot.listeners or slot.anywhere:
+            listeners = listeners | slot.listeners | slot.anywhere
+        for listener in listeners:
+            listener.offer(message)
+
     def _publish(self, channel: Channel, event: Event, received_us: int) -> None:
-        """Publish what is no price update."""
+        """Publish what is rare."""
         encode = market.ENCODERS.get(type(event))
         if encode is None:
             raise TypeError(f"{type(event).__name__} can't be published")
         seq = channel.seq + 1
         envelope = Envelope(channel.name, channel.exchange, seq, received_us, self.now_us())
         frame = wire.frame(encode(event, envelope))
-        slot = self._place(channel, event)
-        # A trade has an instrument, but no newer one takes its place.
-        place = slot if isinstance(event, REPLACEABLE) else None
-        whole = not isinstance(event, BookUpdate) or event.whole
-        message = Message(frame, channel, place, seq, received_us, whole=whole)
         channel.seq = seq
+        slot = self._place(channel, event)
+        place = slot if isinstance(event, REPLACEABLE) else None
+        message = Message(frame, channel, place, seq, received_us)
         listeners = channel.listeners
         if isinstance(event, Gap):
+            channel.last_gap = message
             for lost in [slot] if slot else channel.slots.values():
                 listeners = listeners | lost.listeners | lost.anywhere
                 if lost.book is not None:
@@ -134,7 +158,6 @@ class Hub(Directory):
         elif slot is not None:
             listeners = listeners | slot.listeners | slot.anywhere
             slot.last = message
-            slot.book = event.book if isinstance(event, BookUpdate) else None
         for listener in listeners:
             listener.offer(message)
 
@@ -230,6 +253,7 @@ class Hub(Directory):
         rest = audience.remove(session)
         if not audience.size:
             self._skipped += audience.skipped
+            audience.end()
         self.paced.left(audience)
         return rest
 
@@ -243,5 +267,5 @@ class Hub(Directory):
         self._outboxes.discard(outbox)
         self.withdraw(outbox, wants)
 
-    def _tick_later(self, seconds: float, call: Callable[[], None]) -> None:
-        self.later(seconds, call)
+    def _tick_later(self, seconds: float, call: Callable[[], None]) -> Timer | None:
+        return self.later(seconds, call)

@@ -1,5 +1,5 @@
 """
-The payloads of all messages but price updates, whose hot path is in `wire`.
+All messages but price updates, which are in `wire`.
 
 Of order books, trades and candles `data` is the message's own content, with numbers as text:
 exactly the venue's digits.
@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import msgspec
 import orjson
 
 from . import wire
+from .decimals import product
 from .model import (
     BookUpdate,
     Candle,
@@ -23,6 +25,8 @@ from .model import (
     SystemStatus,
     TradeExecuted,
 )
+
+_levels = msgspec.json.Encoder().encode
 
 
 class Envelope(NamedTuple):
@@ -35,14 +39,84 @@ class Envelope(NamedTuple):
     published_us: int
 
 
-def orderbook_update(event: BookUpdate, envelope: Envelope) -> bytes:
-    """Return the payload of an `orderbook_update`."""
-    data: dict[str, Any] = {"bids": event.bids, "asks": event.asks, "sequence": event.sequence}
-    if event.flag is not None:
-        data["flag"] = event.flag
-    action = "snapshot" if event.whole else "delta"
-    head = {"type": "orderbook_update", "instrument": event.instrument, "action": action}
-    return _payload(head, envelope, data, event.exchange_us)
+class MarketEncoder:
+    """
+    Encodes what happens to one instrument on one channel; what never changes is prepared.
+
+    Args:
+        channel: its name, which is also the `connector_id`.
+        exchange: the venue's name.
+        instrument: any text.
+
+    """
+
+    __slots__ = ("_change", "_minute", "_minute_text", "_trade", "_whole")
+
+    def __init__(self, channel: str, exchange: str, instrument: str) -> None:
+        fields = {"instrument": instrument, "channel": channel, "connector_id": channel}
+        fields["exchange"] = exchange
+        # Without the closing brackets: more follows.
+        book = orjson.dumps({"type": "orderbook_update"} | fields)[:-1]
+        self._whole = book + b',"action":"snapshot","data":{"bids":'
+        self._change = book + b',"action":"delta","data":{"bids":'
+        self._trade = orjson.dumps({"type": "trade_executed"} | fields)[:-1]
+        self._minute = -1
+        self._minute_text = ""
+
+    def orderbook_update(
+        self, event: BookUpdate, seq: int, received_us: int, published_us: int
+    ) -> bytes:
+        """Return the finished frame of an `orderbook_update`."""
+        sequence = "null" if event.sequence is None else event.sequence
+        flag = f',"flag":"{event.flag}"' if event.flag else ""
+        end = self._end(event.exchange_us, seq, received_us, published_us)
+        parts = (
+            self._whole if event.whole else self._change,
+            _levels(event.bids),
+            b',"asks":',
+            _levels(event.asks),
+            f',"sequence":{sequence}{flag}{end}'.encode(),
+        )
+        return wire.frame(b"".join(parts))
+
+    def trade_executed(
+        self, event: TradeExecuted, seq: int, received_us: int, published_us: int
+    ) -> bytes | None:
+        """Return the finished frame of a `trade_executed`; none if it has no price or quantity."""
+        cost = event.cost
+        if cost is None:
+            try:
+                cost = product(event.price, event.quantity)
+            except (ValueError, ArithmeticError):
+                return None
+        content = orjson.dumps(
+            {
+                "id": event.id,
+                "side": event.side,
+                "price": event.price,
+                "quantity": event.quantity,
+                "cost": cost,
+            }
+        )
+        data = b',"backfilled":true,"data":' if event.backfilled else b',"data":'
+        end = self._end(event.exchange_us, seq, received_us, published_us)
+        return wire.frame(b"".join((self._trade, data, content[:-1], end.encode())))
+
+    def _end(self, exchange_us: int | None, seq: int, received_us: int, published_us: int) -> str:
+        """Return what follows the content of `data`, from its closing bracket on."""
+        time_us = exchange_us
+        if time_us is None or not 0 <= time_us < wire.END_OF_TIME_US:
+            time_us = received_us
+        second, rest = divmod(time_us, 1_000_000)
+        minute = second // 60
+        if minute != self._minute:
+            self._minute, self._minute_text = minute, wire.minute_text(minute)
+        return (
+            f'}},"timestamp":"{self._minute_text}{wire.SECONDS[second - 60 * minute]}'
+            f'{wire.MILLISECONDS[rest // 1000]}","seq":{seq},'
+            f'"exchange_us":{"null" if exchange_us is None else exchange_us},'
+            f'"received_us":{received_us},"published_us":{published_us}}}'
+        )
 
 
 def whole_book(payload: bytes, bids: list[Level], asks: list[Level]) -> bytes:
@@ -50,22 +124,7 @@ def whole_book(payload: bytes, bids: list[Level], asks: list[Level]) -> bytes:
     message = orjson.loads(payload)
     message["action"] = "snapshot"
     message["data"] |= {"bids": bids, "asks": asks}
-    return orjson.dumps(message)
-
-
-def trade_executed(event: TradeExecuted, envelope: Envelope) -> bytes:
-    """Return the payload of a `trade_executed`."""
-    data: dict[str, Any] = {
-        "id": event.id,
-        "side": event.side,
-        "price": event.price,
-        "quantity": event.quantity,
-        "cost": event.cost,
-    }
-    head: dict[str, Any] = {"type": "trade_executed", "instrument": event.instrument}
-    if event.backfilled:
-        head["backfilled"] = True
-    return _payload(head, envelope, data, event.exchange_us)
+    return msgspec.json.encode(message)
 
 
 def candle(event: Candle, envelope: Envelope) -> bytes:
@@ -135,8 +194,6 @@ def _heartbeat(event: Heartbeat, envelope: Envelope) -> bytes:
 
 
 ENCODERS: dict[type[Event], Callable[[Any, Envelope], bytes]] = {
-    BookUpdate: orderbook_update,
-    TradeExecuted: trade_executed,
     Candle: candle,
     Gap: upstream_gap,
     SystemStatus: _system_status,

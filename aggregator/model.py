@@ -11,7 +11,7 @@ The messages, and what each field means.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Literal, Protocol, final
 
 import msgspec
 
@@ -41,8 +41,15 @@ class PriceUpdate(Event, frozen=True, gc=False):
     change_24h_pct: str | None = None
 
 
-Level = tuple[str, str]
-"""Price and size, as the venue's decimal text."""
+class Level(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """
+    A price of an order book and the size at it, as the venue's decimal text.
+
+    In JSON it is `[price, size]`; what a venue has after these two is left out in decoding.
+    """
+
+    price: str
+    size: str
 
 
 class Top(Protocol):
@@ -52,6 +59,7 @@ class Top(Protocol):
         """Return bids and asks as they are now, best first, as many as clients get."""
 
 
+@final
 class BookUpdate(Event, frozen=True, gc=False, kw_only=True):
     """
     A change of an order book, or with `whole` all of it, best prices first.
@@ -76,7 +84,8 @@ class TradeExecuted(Event, frozen=True, gc=False, kw_only=True):
     A public trade.
 
     `id` is the venue's, `side` the taker's. `quantity` counts in units of the base, `cost` in units
-    of the quote. `backfilled`: it was fetched after a loss, and is told late.
+    of the quote; without one it is price times quantity, and computed when the trade is sent.
+    `backfilled`: it was fetched after a loss, and is told late.
     """
 
     instrument: str
@@ -84,7 +93,7 @@ class TradeExecuted(Event, frozen=True, gc=False, kw_only=True):
     side: Literal["buy", "sell"]
     price: str
     quantity: str
-    cost: str
+    cost: str | None = None
     exchange_us: int | None = None
     backfilled: bool = False
 

@@ -113,3 +113,14 @@ class StreamOptions(Options):
     """How long its answer may take."""
     ack_timeout_s: Seconds = 10.0
     """How long a subscription's acknowledgement may take."""
+    max_age_s: Seconds = 82_800.0
+    """At this age, or up to a tenth earlier, a connection is replaced; venues cut it at 24 h."""
+
+
+class FetchOptions(StreamOptions):
+    """What the section of a streamed feed may contain that makes HTTP requests as well."""
+
+    base_url: HttpAddress
+    """Where the venue's REST interface is; the paths are appended."""
+    timeout_s: Seconds = 8.0
+    """How long one answer may take, whole."""

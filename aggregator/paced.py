@@ -9,12 +9,27 @@ its outbox.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 from .audience import Key, Session
 from .channel import Message, Slot
 
-Later = Callable[[float, Callable[[], None]], object]
+MAX_KEPT = 1000
+"""Messages that can't be replaced, such as trades: so many do not wait for the tick."""
+
+
+class Timer(Protocol):
+    """A call that is planned."""
+
+    def cancel(self) -> None:
+        """Let it not happen."""
+
+
+Later = Callable[[float, Callable[[], None]], Timer | None]
 """Calls a function after so many seconds."""
+
+MAX_PENDING = 1000
+"""Messages that wait for a tick; with more of them it does not wait, for memory's sake."""
 
 
 class PacedAudience:
@@ -29,10 +44,12 @@ class PacedAudience:
 
     __slots__ = (
         "_interval_s",
+        "_kept",
         "_later",
         "_number",
         "_pending",
         "_ticking",
+        "_timer",
         "key",
         "sessions",
         "skipped",
@@ -49,7 +66,9 @@ class PacedAudience:
         # What waits for the tick, in the order of offering. Keys: the slot of what can be
         # replaced, its number for the rest.
         self._pending: dict[Slot | int, tuple[int, Message]] = {}
+        self._kept = 0
         self._ticking = False
+        self._timer: Timer | None = None
         self.skipped = 0
 
     @property
@@ -63,6 +82,9 @@ class PacedAudience:
         slot = message.slot
         if slot is None:
             self._pending[self._number] = (self._number, message)
+            self._kept += 1
+            if self._kept == MAX_KEPT:
+                self._later(0, self._deliver)
         else:
             # Taken out and put in again: at the end, so that sequence numbers never go back.
             if self._pending.pop(slot, None) is not None:
@@ -71,7 +93,10 @@ class PacedAudience:
         if not self._ticking:
             self._ticking = True
             # Not right now: what belongs together, such as one poll, goes out together.
-            self._later(0, self.tick)
+            self._timer = self._later(0, self.tick)
+        elif slot is None and len(self._pending) >= MAX_PENDING:
+            self.end()
+            self.tick()
 
     def add(self, session: Session) -> None:
         """Let a session have everything that is offered from now on."""
@@ -80,17 +105,27 @@ class PacedAudience:
     def remove(self, session: Session) -> list[Message]:
         """Let a session go; return what was kept for it."""
         since = self.sessions.pop(session)
-        return [_whole(message) for number, message in self._pending.values() if number > since]
+        return [message.settled() for number, message in self._pending.values() if number > since]
+
+    def end(self) -> None:
+        """Plan no further tick."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def tick(self) -> None:
         """Deliver what has been kept; plan the next tick, unless there was nothing."""
-        pending, self._pending = self._pending, {}
-        self._ticking = bool(pending and self.sessions)
-        if not self._ticking:
+        self._ticking = bool(self._pending and self.sessions)
+        if self._ticking:
+            self._timer = self._later(self._interval_s, self.tick)
+        self._deliver()
+
+    def _deliver(self) -> None:
+        pending, self._pending, self._kept = self._pending, {}, 0
+        if not (pending and self.sessions):
             return
-        self._later(self._interval_s, self.tick)
         numbers = [number for number, _ in pending.values()]
-        messages = [_whole(message) for _, message in pending.values()]
+        messages = [message.settled() for _, message in pending.values()]
         frames = [message.shaped(self.key.shape) for message in messages]
         data = b"".join(frames)
         for session, since in list(self.sessions.items()):
@@ -99,10 +134,3 @@ class PacedAudience:
             elif since < numbers[-1]:
                 start = sum(number <= since for number in numbers)
                 session.deliver(messages[start:], b"".join(frames[start:]))
-
-
-def _whole(message: Message) -> Message:
-    """Return the state after a change: what was before it may never have been sent."""
-    if message.whole or message.slot is None:
-        return message
-    return message.slot.snapshot() or message

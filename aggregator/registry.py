@@ -8,10 +8,17 @@ from typing import NamedTuple
 from pydantic import BaseModel
 
 from .connector import Connector, PollConnector, StreamConnector
+from .driver import AnyConnector, DriverConnector
 from .errors import AggregatorError
-from .options import PollOptions, StreamOptions
+from .options import Options, PollOptions, StreamOptions
 
 GROUP = "aggregator.connectors"
+OPTIONS: dict[type[Connector], type[Options]] = {
+    PollConnector: PollOptions,
+    StreamConnector: StreamOptions,
+    DriverConnector: Options,
+}
+"""What the options of each kind of connector are at least."""
 
 
 class BrokenConnectorError(AggregatorError):
@@ -32,7 +39,7 @@ def names() -> list[str]:
     return sorted({entry.name for entry in entry_points(group=GROUP)})
 
 
-def load(name: str) -> type[PollConnector | StreamConnector]:
+def load(name: str) -> type[AnyConnector]:
     """
     Import one connector and check that it keeps the contract.
 
@@ -75,15 +82,16 @@ def _one_line(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text)[:500]
 
 
-def _checked(cls: object) -> type[PollConnector | StreamConnector]:
-    if not (isinstance(cls, type) and issubclass(cls, PollConnector | StreamConnector)):
-        raise BrokenConnectorError(f"{cls!r} is neither a PollConnector nor a StreamConnector")
+def _checked(cls: object) -> type[AnyConnector]:
+    if not (isinstance(cls, type) and issubclass(cls, AnyConnector)):
+        kinds = "PollConnector, StreamConnector nor DriverConnector"
+        raise BrokenConnectorError(f"{cls!r} is neither a {kinds}")
     if unfinished := sorted(getattr(cls, "__abstractmethods__", ())):
         raise BrokenConnectorError(f"{cls.__name__} does not define {', '.join(unfinished)}")
     exchange: object = getattr(cls, "exchange", "")
     if not (isinstance(exchange, str) and exchange):
         raise BrokenConnectorError(f"{cls.__name__}.exchange is not set")
-    wanted: type[BaseModel] = PollOptions if issubclass(cls, PollConnector) else StreamOptions
+    wanted: type[BaseModel] = next(w for kind, w in OPTIONS.items() if issubclass(cls, kind))
     options_type: object = cls.options_type
     if not (isinstance(options_type, type) and issubclass(options_type, wanted)):
         raise BrokenConnectorError(f"{cls.__name__}.options_type is no {wanted.__name__}")

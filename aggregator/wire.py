@@ -61,6 +61,12 @@ def with_conflated(framed: bytes, count: int) -> bytes:
     return frame(b'%b,"conflated":%d}' % (payload_of(framed)[:-1], count))
 
 
+def with_age(framed: bytes, age_us: int, *, stale: bool) -> bytes:
+    """Return the same message as part of a snapshot: how old it is, and whether too old."""
+    flag = b"true" if stale else b"false"
+    return frame(b'%b,"age_us":%d,"stale":%b}' % (payload_of(framed)[:-1], age_us, flag))
+
+
 def without_data(framed: bytes) -> bytes:
     """
     Return a `price_update` without the venue's own payload; any other message as it is.

@@ -29,9 +29,9 @@ from aggregator.connector import Output, Request, translate
 from aggregator.deflate import deflated
 from aggregator.errors import ConnectorError
 from aggregator.model import PriceUpdate
-from connectors.binance import Day, OrderBook, Prices
+from connectors.binance.rest import Day, OrderBook, Prices
 from connectors.coingecko import Global, Top, Trending
-from connectors.okx import Ticker
+from connectors.okx.ticker import Ticker
 
 ROUNDS = 9
 TIMED = ("okx.ticker", "binance.prices", "binance.24hr", "binance.orderbook")

@@ -13,7 +13,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, ClassVar
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta, Raw, Struct, json
 
@@ -29,6 +30,7 @@ from aggregator.api import (
     PollOptions,
     PriceUpdate,
     Request,
+    Row,
     SecretStr,
     Unhandled,
 )
@@ -91,10 +93,38 @@ class Coin(Struct, gc=False):
     data: Details | None = None
 
 
+DOCUMENTED = MappingProxyType(
+    {
+        "global": Row(
+            "active_cryptocurrencies:int upcoming_icos:int0 ongoing_icos:int0 ended_icos:int0 "
+            "markets:int total_market_cap:object total_volume:object market_cap_percentage:object "
+            "market_cap_change_percentage_24h_usd:float0 volume_change_percentage_24h_usd:float0? "
+            "updated_at:int"
+        ),
+        "coins/markets": Row(
+            "id:text symbol:text name:text image:text current_price:float? market_cap:float0? "
+            "market_cap_rank:int0? market_cap_rank_with_rehypothecated:int0? "
+            "fully_diluted_valuation:float0? total_volume:float0? high_24h:float0? "
+            "low_24h:float0? price_change_24h:float0? price_change_percentage_24h:float0? "
+            "total_supply:float0? market_cap_change_24h:float0? "
+            "market_cap_change_percentage_24h:float0? circulating_supply:float0? "
+            "max_supply:float0? ath:float? ath_change_percentage:float0? ath_date:text? "
+            "atl:float0? atl_change_percentage:float0? atl_date:text? roi:object? "
+            "last_updated:text?"
+        ),
+        "search/trending": Row(
+            "id:text coin_id:int name:text symbol:text market_cap_rank:int0? thumb:text "
+            "small:text large:text slug:text price_btc:float0 score:int0 data:object?"
+        ),
+    }
+)
+
+
 class _Gecko(PollConnector):
     """What the three share: one request, with the key if there is one."""
 
     exchange = "coingecko"
+    documented = DOCUMENTED
     options_type: ClassVar[type[GeckoOptions]] = GeckoOptions
     options: GeckoOptions
     budget = Budget(per_minute=30)
@@ -112,6 +142,14 @@ class _Gecko(PollConnector):
         plan = "pro" if PRO in self.options.base_url else "demo"
         headers = {f"x-cg-{plan}-api-key": key.get_secret_value()} if key else {}
         return [Request(self.path, self._params(), headers)]
+
+    def rows(self, payload: Any) -> Iterable[tuple[str, object]]:
+        """Yield the coins of an answer, or the market."""
+        if isinstance(payload, list):
+            return [("coins/markets", row) for row in payload]
+        if "coins" in payload:
+            return [("search/trending", row["item"]) for row in payload["coins"]]
+        return [("global", payload["data"])]
 
     def _params(self) -> dict[str, str]:
         return {}

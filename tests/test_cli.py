@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 from click.testing import CliRunner
 
-from aggregator import __version__, app, cli, configdoc, sources
+from aggregator import __version__, app, ask, cli, configdoc, sources
 
 COMMANDS = sorted(cli.main.commands)
 ONE_FEED = '[feeds.btc]\nconnector = "okx.ticker"\ninstruments = ["BTC/USDT"]\n'
@@ -37,6 +37,7 @@ async def answers(unused_port):
 
         application = web.Application()
         application.router.add_get("/channels", handler)
+        application.router.add_get("/why/{channel:.+}", handler)
         runners.append(web.AppRunner(application))
         await runners[-1].setup()
         site = web.TCPSite(runners[-1], "127.0.0.1", 0)
@@ -101,6 +102,8 @@ def test_every_command_explains_itself(invoke, name):
         ["check-config", "extra"],
         ["watch"],
         ["channels", "--url", "ftp://127.0.0.1"],
+        ["rotate"],
+        ["rotate", "btc", "--url", "ftp://127.0.0.1"],
         ["simulator", "--cache-s", "-1"],
         ["simulator", "--port", "x"],
     ],
@@ -138,7 +141,7 @@ def test_a_variable_is_refused_by_name(run_cli):
     assert one_line(result.stderr).startswith("environment: AGGREGATOR_SERVER__PORT: server.port")
 
 
-@pytest.mark.parametrize("command", [["channels"], ["watch", "bitcoinprice"]])
+@pytest.mark.parametrize("command", [["channels"], ["rotate", "btc"], ["watch", "bitcoinprice"]])
 def test_without_a_daemon_it_is_exit_code_69(run_cli, unused_port, command):
     """One line says so."""
     scheme = "ws" if command[0] == "watch" else "http"
@@ -242,23 +245,33 @@ def test_connectors_lists_all_with_what_is_wrong(run_cli, add_distribution):
     assert title[:3] == ["connector", "exchange", "kind"]
     assert [row[:3] for row in rows] == [
         ["binance.24hr", "binance", "polled"],
+        ["binance.depth", "binance", "streamed"],
         ["binance.orderbook", "binance", "polled"],
         ["binance.prices", "binance", "polled"],
+        ["binance.ticker", "binance", "streamed"],
+        ["binance.trades", "binance", "streamed"],
+        ["ccxt.book", "ccxt", "either"],
+        ["ccxt.ohlcv", "ccxt", "either"],
+        ["ccxt.ticker", "ccxt", "either"],
+        ["ccxt.trades", "ccxt", "either"],
         ["coingecko.global", "coingecko", "polled"],
         ["coingecko.top", "coingecko", "polled"],
         ["coingecko.trending", "coingecko", "polled"],
         ["crashing.ticker", "-", "broken"],
+        ["okx.bbo", "okx", "streamed"],
+        ["okx.books", "okx", "streamed"],
         ["okx.ticker", "okx", "streamed"],
+        ["okx.trades", "okx", "streamed"],
     ]
-    assert rows[6][3] == "broken-venue 1.2           RuntimeError: no such library at all"
+    assert rows[13][3] == "broken-venue 1.2           RuntimeError: no such library at all"
 
 
 CHANNELS = {
     "channels": [
         {"channel": "prices", "state": "live", "instruments": ["BTC/USDT"], "age_s": 0.25}
-        | {"subscribers": 3, "reason": "data are coming"},
+        | {"subscribers": 3, "reason": "data are coming", "not_live": []},
         {"channel": "system", "state": None, "instruments": [], "age_s": None}
-        | {"subscribers": 0, "reason": None},
+        | {"subscribers": 0, "reason": None, "not_live": []},
     ]
 }
 
@@ -277,6 +290,44 @@ async def test_channels_shows_a_table_or_the_answer_itself(answers, invoke, monk
     ]
     result = await asyncio.to_thread(invoke, "channels", "--url", url, "--json")
     assert json.loads(result.stdout) == CHANNELS
+
+
+async def test_why(answers, invoke):
+    """The verdict, then what is known, a line each; with `--json` the answer as it came."""
+    facts = {
+        "verdict": "prices is stale",
+        "feed": {"state": "stale", "since_s": 31.0494, "last_error": None},
+        "source": {"connected": True, "unacknowledged": []},
+    }
+    url = await answers(json.dumps(facts))
+    result = await asyncio.to_thread(invoke, "why", "prices:BTC/USDT", "--url", url)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.splitlines() == [
+        "prices is stale",
+        "feed.state: stale",
+        "feed.since_s: 31.049",
+        "source.connected: true",
+    ]
+    result = await asyncio.to_thread(invoke, "why", "prices", "--url", url, "--json")
+    assert json.loads(result.stdout) == facts
+    url = await answers("[]")
+    result = await asyncio.to_thread(invoke, "why", "prices", "--url", url)
+    assert result.exit_code == 69
+    assert "no aggregator" in result.stderr
+
+
+def test_channels_shows_the_instruments_that_are_not_live():
+    """Below their channel, indented, the first ten of them; each cell is one line of text."""
+    silent = [
+        {"instrument": f"A{n}/B\x1b", "state": "stale", "age_s": 31.04, "reason": "no data\n"}
+        for n in range(12)
+    ]
+    silent[1] |= {"state": "unknown_instrument", "age_s": None}
+    rows = ask.channel_rows(CHANNELS["channels"][0] | {"not_live": silent})
+    assert len(rows) == 12
+    assert rows[1] == ["  A0/B", "stale", "", "31.0 s", "", "no data"]
+    assert rows[2] == ["  A1/B", "unknown_instrument", "", "-", "", "no data"]
+    assert rows[11] == ["  2 more: see --json", "", "", "", "", ""]
 
 
 @pytest.mark.parametrize(
@@ -325,6 +376,62 @@ def test_an_address_that_is_none_is_no_daemon(invoke, url):
     result = invoke("channels", "--url", url)
     assert result.exit_code == 69
     one_line(result.stderr)
+
+
+# rotate.
+
+
+@pytest.fixture
+async def orders():
+    """Return a function that serves one answer to each request, and what was asked for."""
+    runners, asked = [], []
+
+    async def orders(status, answer):
+        async def handler(request):
+            asked.append((request.method, request.path, request.headers.get("Authorization")))
+            return web.json_response(answer, status=status)
+
+        application = web.Application()
+        application.router.add_route("*", "/{tail:.*}", handler)
+        runners.append(web.AppRunner(application))
+        await runners[-1].setup()
+        await web.TCPSite(runners[-1], "127.0.0.1", 0).start()
+        return f"http://127.0.0.1:{runners[-1].addresses[0][1]}", asked
+
+    yield orders
+    for runner in runners:
+        await runner.cleanup()
+
+
+@pytest.mark.parametrize("token", [None, "s3cret"])
+async def test_rotate(orders, invoke, monkeypatch, token):
+    """Posts the order, with the token if there is one, which the environment may have."""
+    url, asked = await orders(202, {"type": "rotate_response"})
+    if token:
+        monkeypatch.setenv("AGGREGATOR_CREDENTIALS__OPS_TOKEN", token)
+    result = await asyncio.to_thread(invoke, "rotate", "btc", "--url", f"{url}/")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert one_line(result.stdout).startswith("btc: a second connection is being opened")
+    assert asked == [("POST", "/feeds/btc/rotate", f"Bearer {token}" if token else None)]
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "exit_code", "words"),
+    [
+        (409, {"type": "error", "message": "btc is not connected"}, 2, "btc is not connected"),
+        (404, {"type": "error", "message": "there is no such feed"}, 2, "there is no such feed"),
+        (401, {"type": "error", "message": "a token\x1b[2J"}, 2, "the daemon refuses: a token"),
+        (404, {}, 69, "Not Found"),
+        (500, ["no"], 69, "Internal Server Error"),
+    ],
+)
+async def test_a_rotation_that_is_refused(orders, invoke, status, answer, exit_code, words):  # noqa: PLR0917
+    """The daemon's reason, and 2; 69 where what answers is no daemon."""
+    url, _ = await orders(status, answer)
+    result = await asyncio.to_thread(invoke, "rotate", "b/c?", "--url", url)
+    assert (result.exit_code, result.stdout) == (exit_code, "")
+    assert words in one_line(result.stderr)
+    assert "\x1b" not in result.stderr
 
 
 # run, demo.

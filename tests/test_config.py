@@ -218,7 +218,7 @@ def test_a_budget_replaces_what_the_connector_says(load):
         ('[feeds.heartbeat]\nconnector = "okx.ticker"', ["feeds.heartbeat", "own channel"]),
         ("[feeds.btc]", ["feeds.btc.connector is missing", "expected one of", "okx.ticker"]),
         ('[feeds.x]\nconnector = "okx.tiker"', ["feeds.x.connector = 'okx.tiker'", "okx.ticker"]),
-        ("[feeds.x]\nconnector = 5", ["feeds.x.connector = 5", "binance.24hr, binance.orderb"]),
+        ("[feeds.x]\nconnector = 5", ["feeds.x.connector = 5", "binance.24hr, binance.depth"]),
     ],
 )
 def test_a_fault_says_file_key_value_and_what_was_expected(refused, tmp_path, text, words):

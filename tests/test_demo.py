@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from aggregator import config, demo, sources
+from aggregator import config, demo, registry, sources
 
 CHANNELS = list(config.STANDARD_FEEDS)
 STREAMED = {"bitcoinprice", "ethprice"}
@@ -132,10 +132,16 @@ def test_a_simulator_that_does_not_start_is_said(monkeypatch):
 
 
 def test_the_venues_are_those_of_the_child():
-    """Under the addresses that the options of a feed have; the child ends with the context."""
+    """Under every address that the options of a feed have; the child ends with the context."""
     with demo.simulated_venues(1) as venues:
         assert set(venues) == {"binance", "coingecko", "okx"}
-        assert venues["okx"]["urls"][0].startswith("ws://127.0.0.1:")
+        for found in registry.everything():
+            if found.cls is not None and found.cls.exchange in venues:
+                wanted = {"base_url", "urls"} & found.cls.options_type.model_fields.keys()
+                given = venues[found.cls.exchange]
+                assert wanted <= given.keys(), found.name
+                addresses = [given.get("base_url", "http://127.0.0.1:"), *given.get("urls", [])]
+                assert all(a.partition("://")[2].startswith("127.0.0.1:") for a in addresses)
 
 
 def test_only_what_is_simulated_is_pointed_elsewhere(monkeypatch):

@@ -174,6 +174,21 @@ def test_snapshot_order(hub):
     assert hub.snapshot(["a:nothing"]) == []
 
 
+@pytest.mark.parametrize(
+    ("wants", "yes"),
+    [({"a"}, True), ({"a:X/Y"}, True), ({"*:X/Y"}, True), ({"b", "a:Z/Y", "*:Z/Y"}, False)],
+)
+def test_wanted(hub, wants, yes):
+    """What belongs to a set of subscriptions, however they are written."""
+    publish(hub, "a", "X/Y")
+    assert hub.wanted(hub.channels["a"].slots["X/Y"], frozenset(wants)) is yes
+    status = SystemStatus(feed="X/Y", state=State.LIVE, since_us=1, reason="")
+    hub.publish(hub.system, status, 1)
+    place = hub.system.slots["X/Y"]
+    assert not hub.wanted(place, frozenset(wants))
+    assert hub.wanted(place, frozenset({"system"}))
+
+
 def test_snapshot_of_a_wish(hub):
     """An instrument that is known but has no value yet has none in the snapshot."""
     joined(hub, "a:Z/Y")

@@ -7,10 +7,12 @@ import json
 import pytest
 
 from aggregator import wire
+from aggregator.audience import Key
 from aggregator.channel import Message
 from aggregator.gateway.outbox import Outbox
 from aggregator.hub import Hub
 from aggregator.model import BookUpdate, Candle, Gap, Level, TradeExecuted
+from aggregator.paced import PacedAudience
 from aggregator.shape import WHOLE
 
 NOW_NS = 1_765_211_445_123_456_789
@@ -22,6 +24,10 @@ ENVELOPE = {
     "received_us": 1000,
     "published_us": NOW_NS // 1000,
 }
+
+
+AGED = {"age_us": NOW_NS // 1000 - 1000, "stale": False}
+"""What a message has besides as part of a snapshot."""
 
 
 class Ear:
@@ -44,8 +50,8 @@ class Book:
     """A book of one level each side."""
 
     def __init__(self) -> None:
-        self.bids: list[Level] = [("1.50", "2")]
-        self.asks: list[Level] = [("1.60", "3")]
+        self.bids: list[Level] = [Level("1.50", "2")]
+        self.asks: list[Level] = [Level("1.60", "3")]
 
     def top(self) -> tuple[list[Level], list[Level]]:
         return self.bids, self.asks
@@ -64,7 +70,7 @@ class World:
         self.hub.publish(self.channel, event, 1000)
 
     def update(self, size: str, *, whole: bool = False, instrument: str = "X/Y") -> None:
-        self.book.bids = [("1.50", size)]
+        self.book.bids = [Level("1.50", size)]
         asks = self.book.asks if whole else []
         event = BookUpdate(
             instrument=instrument,
@@ -90,7 +96,7 @@ def world() -> World:
 def test_orderbook_update(world):
     """The envelope, the venue's digits as text, its sequence, and what kind of update it is."""
     world.update("7", whole=True)
-    world.publish(BookUpdate(instrument="X/Y", bids=[], asks=[("1.4", "0")], flag="crossed"))
+    world.publish(BookUpdate(instrument="X/Y", bids=[], asks=[Level("1.4", "0")], flag="crossed"))
     assert world.ear.messages == [
         {
             "type": "orderbook_update",
@@ -117,7 +123,7 @@ def test_orderbook_update(world):
 def test_newcomer_gets_the_whole_book(world):
     """A snapshot of the state after the last delta, with its number; made once for all."""
     world.update("1", whole=True)
-    assert world.snapshot()[0] == world.ear.messages[0]
+    assert world.snapshot()[0] == world.ear.messages[0] | AGED
     world.update("2")
     world.update("3")
     (whole,) = world.snapshot("c:X/Y")
@@ -168,6 +174,43 @@ def test_slow_client_gets_the_state_for_the_deltas(world):
     folded = json.loads(wire.payload_of(box.take(1)))
     assert (folded["action"], folded["seq"], folded["conflated"]) == ("snapshot", 5, 2)
     assert folded["data"]["bids"] == [["1.50", "5"]]
+    assert "age_us" not in folded
+
+
+def test_gap_behind_changes_that_wait(world):
+    """The state that they led to is sent before the gap, though nobody knows that book any more."""
+    box = Outbox(10_000, lambda _: WHOLE, lambda: "now")
+    world.hub.register(box, frozenset({"c"}))
+    for size in "123":
+        world.update(size, whole=size == "1")
+    world.publish(Gap(instrument="X/Y", data={}))
+    state, gap = (json.loads(wire.payload_of(box.take(1))) for _ in range(2))
+    assert (state["action"], state["seq"], state["conflated"]) == ("snapshot", 3, 2)
+    assert state["data"]["bids"] == [["1.50", "3"]]
+    assert gap["type"] == "gap"
+    world.update("5", whole=True)
+    assert json.loads(wire.payload_of(box.take(1)))["seq"] == 5
+
+
+def test_gap_behind_changes_that_are_paced(world):
+    """So it is for who wants them less often."""
+    calls = []
+    audience = PacedAudience(
+        Key(frozenset({"c"}), WHOLE, 1.0), lambda _seconds, call: calls.append(call)
+    )
+    world.hub.enter(audience, frozenset({"c"}))
+    session = Ear()
+    session.deliver = lambda messages, _data: session.got.extend(messages)
+    audience.add(session)
+    for size in "12":
+        world.update(size, whole=size == "1")
+    world.publish(Gap(instrument="X/Y", data={}))
+    calls.pop()()
+    assert [(m["type"], m.get("action")) for m in session.messages] == [
+        ("orderbook_update", "snapshot"),
+        ("gap", None),
+    ]
+    assert session.messages[0]["data"]["bids"] == [["1.50", "2"]]
 
 
 def test_trade(world):
@@ -201,7 +244,22 @@ def test_trade(world):
     }
     assert second["backfilled"] is True
     assert all(message.slot is None for message in world.ear.got)
-    assert world.snapshot() == [third]
+    assert world.snapshot() == [third | AGED]
+
+
+def test_cost(world):
+    """Left out, it is price times quantity, exactly; where one is no number nothing is sent."""
+
+    def trade(price, quantity):
+        return TradeExecuted(instrument="X/Y", id="1", side="buy", price=price, quantity=quantity)
+
+    for bad in ("", "x", "1e999"):
+        world.publish(trade("1.50", bad))
+        world.publish(trade(bad, "1.50"))
+    world.publish(trade("67012.50000000", "0.00012000"))
+    [message] = world.ear.messages
+    assert (message["seq"], message["data"]["cost"]) == (1, "8.0415")
+    assert world.channel.unpriced == 6
 
 
 def test_candle(world):

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from aggregator import wire
 from aggregator.channel import Message
 from aggregator.hub import Hub
-from aggregator.model import Heartbeat, PriceUpdate
+from aggregator.model import BookUpdate, Heartbeat, Level, PriceUpdate, TradeExecuted
+from aggregator.paced import MAX_KEPT
 from aggregator.shape import SHAPES
 
 WANTS = frozenset({"a", "heartbeat"})
@@ -158,6 +159,26 @@ def test_shape():
     assert clients[0].data is clients[1].data
 
 
+class Book:
+    def top(self):
+        return [Level("1", "9")], []
+
+
+def test_book():
+    """Between two ticks changes become the state after them, which is no part of a snapshot."""
+    world = World()
+    client, _ = world.join()
+    for whole in (True, False, False):
+        bids = [Level("1", "2")]
+        event = BookUpdate(instrument="X/Y", bids=bids, asks=[], whole=whole, book=Book())
+        world.hub.publish(world.channel, event, 1)
+    world.run(0)
+    (message,) = client.got
+    said = json.loads(wire.payload_of(message.frame))
+    assert (said["seq"], said["action"], said["data"]["bids"]) == (3, "snapshot", [["1", "9"]])
+    assert "age_us" not in said
+
+
 STEP = st.one_of(
     st.sampled_from(INSTRUMENTS), st.sampled_from(["join", "leave"]), st.floats(0.01, 1.0)
 )
@@ -200,3 +221,25 @@ def check(world: World, client: Client, since: int) -> None:
     last = {m.slot: m.seq for m in client.got}
     slots = world.channel.slots.values()
     assert last == {s: s.last.seq for s in slots if s.last and s.last.seq > since}
+
+
+def test_what_can_not_be_replaced_is_bounded():
+    """Trades all come at the ticks; so many that they would pile up do not wait for one."""
+    world = World(max_hz=0.001)
+    client, _ = world.join()
+    world.publish()
+    world.run(1.0)
+    for number in range(MAX_KEPT - 1):
+        event = TradeExecuted(instrument="X/Y", id=str(number), side="buy", price="1", quantity="2")
+        world.hub.publish(world.channel, event, 1)
+    world.run(2.0)
+    assert client.seqs == [1]
+    world.hub.publish(world.channel, event, 1)
+    world.publish()
+    world.run(3.0)
+    assert client.seqs == list(range(1, MAX_KEPT + 3))
+    world.publish()
+    world.run(900.0)
+    assert len(client.seqs) == MAX_KEPT + 2
+    world.run(1003.0)
+    assert client.seqs[-1] == MAX_KEPT + 3

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from aggregator import registry
-from aggregator.connector import PollConnector, StreamConnector
+from aggregator.driver import AnyConnector
 
 ROOT = Path(__file__).parents[1]
 VENUE = """
@@ -71,7 +71,7 @@ def test_ours_all_work():
     assert [f.name for f in found] == registry.names()
     for each in found:
         assert each.problem == ""
-        assert issubclass(each.cls, PollConnector | StreamConnector)
+        assert issubclass(each.cls, AnyConnector)
         assert each.name.startswith(f"{each.cls.exchange}.")
         assert each.distribution.startswith("exchange-aggregator ")
 
@@ -105,9 +105,9 @@ def test_a_stranger_is_found(install):
         ("bad_venue:OddExchange", "OddExchange.exchange is not set"),
         ("bad_venue:WrongOptions", "WrongOptions.options_type is no PollOptions"),
         ("bad_venue:NoOptions", "NoOptions.options_type is no PollOptions"),
-        ("bad_venue:Stranger", "is neither a PollConnector nor a StreamConnector"),
+        ("bad_venue:Stranger", "is neither a PollConnector, StreamConnector nor DriverConnector"),
         ("bad_venue:VENUE", "AttributeError: module 'bad_venue' has no attribute 'VENUE'"),
-        ("bad_venue", "is neither a PollConnector nor a StreamConnector"),
+        ("bad_venue", "is neither a PollConnector, StreamConnector nor DriverConnector"),
         ("no_venue:X", "ModuleNotFoundError: No module named 'no_venue'"),
         ("crashing_venue:X", "RuntimeError: two lines"),
         ("leaving_venue:X", "SystemExit: 3"),

@@ -20,6 +20,7 @@ from aggregator.channel import Message
 from aggregator.paced import PacedAudience
 from aggregator.shape import SHAPES, Shape
 
+from . import kernel
 from .outbox import Outbox
 from .subscriptions import ALL, Plan, Terms
 
@@ -47,7 +48,7 @@ class Delivery:
         "_paced",
         "_paused",
         "_plan",
-        "_resumed",
+        "_slowed",
         "_wants",
         "deflate_bits",
         "over_since",
@@ -65,7 +66,7 @@ class Delivery:
         self._paced: tuple[PacedAudience, ...] = ()
         self._outbox: Outbox | None = None
         self._paused = False
-        self._resumed = 0
+        self._slowed = False
         self._closing = False
         self.over_since: float | None = None
 
@@ -96,9 +97,14 @@ class Delivery:
         return self.transport.get_write_buffer_size()
 
     @property
-    def progress(self) -> tuple[int, int]:
-        """What grows whenever a lagging client reads: less is unsent, or it was filled up again."""
-        return self._resumed, -self.unsent
+    def behind(self) -> bool:
+        """Whether the client has been slow since its last pong."""
+        return self._slowed or kernel.outstanding(self.transport) > 0
+
+    @property
+    def progress(self) -> int:
+        """Bytes that the client's kernel has taken: it takes no more when the client reads none."""
+        return kernel.acknowledged(self.transport)
 
     @property
     def held(self) -> int:
@@ -107,14 +113,13 @@ class Delivery:
 
     def pause_writing(self) -> None:
         """Go on with an outbox: the client does not read fast enough."""
-        self._paused = True
+        self._paused = self._slowed = True
         if self._audiences and not self._closing:
             self._to_outbox()
 
     def resume_writing(self) -> None:
         """Send what has waited."""
         self._paused = False
-        self._resumed += 1
         self._drain()
 
     def send(self, frame: bytes) -> None:
@@ -163,10 +168,12 @@ class Delivery:
         """
         outbox = self._to_outbox()
         self._change(outbox, terms)
+        # What is lost up to here is told before the answer, and what follows behind it.
+        outbox.seal()
         for payload in replies:
             outbox.offer(Message(wire.frame(payload)))
         for message in self._all.hub.snapshot(snapshot):
-            outbox.offer(message)
+            outbox.show(message)
         self._drain()
 
     def _change(self, outbox: Outbox, terms: dict[str, Terms]) -> None:
@@ -179,7 +186,7 @@ class Delivery:
                 outbox.offer(message)
         wants = frozenset(terms)
         if not self._wants <= wants:
-            outbox.forget(set(hub.valued(wants)))
+            outbox.forget(lambda slot: not hub.wanted(slot, wants))
         self._wants = wants
         self._plan = None
         if any(each != ALL for each in terms.values()):

@@ -52,7 +52,7 @@ class Reader:
 
     """
 
-    __slots__ = ("_buffer", "_compressed", "_inflate", "_max_size", "_message", "_opcode")
+    __slots__ = ("_buffer", "_compressed", "_inflate", "_max_size", "_message", "_opcode", "frames")
 
     def __init__(self, max_size: int, *, inflate: bool = False) -> None:
         self._max_size = max_size
@@ -60,6 +60,7 @@ class Reader:
         self._buffer = bytearray()
         self._opcode = 0
         self._compressed = False
+        self.frames = 0
         # Of the fragments so far; in one piece, since a list of tiny ones costs many times more.
         self._message = bytearray()
 
@@ -80,6 +81,7 @@ class Reader:
         """
         self._buffer += data
         while (frame := self._frame()) is not None:
+            self.frames += 1
             first, payload = frame
             opcode = first & 0x0F
             if opcode >= CLOSE:

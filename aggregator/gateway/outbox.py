@@ -22,6 +22,7 @@ from aggregator.shape import Shape
 class Gap:
     """What is lost of a channel, both numbers included."""
 
+    channel: Channel
     from_seq: int
     to_seq: int
 
@@ -84,10 +85,31 @@ class Outbox:
         older = self._entries.pop(slot, None)
         count = 0
         if isinstance(older, tuple):
-            # The same message again is a snapshot asked for twice: nothing is lost by it.
-            count = older[1] + (older[0] is not message)
-            self.folded += older[0] is not message
+            # The same number again is a snapshot of what waits already: nothing is lost by it.
+            newer = older[0].seq != message.seq
+            count = older[1] + newer
+            self.folded += newer and older[1] >= 0
         self._entries[slot] = (message, count)
+
+    def show(self, message: Message) -> None:
+        """Take a last value, of a snapshot: by it nothing is lost, and it is not bounded."""
+        slot = message.slot
+        if slot is None:
+            self._append(message)
+            return
+        older = self._entries.pop(slot, None)
+        # Not counted, unless it takes the place of one that was owed: hence the -1.
+        self._entries[slot] = (message, older[1] if isinstance(older, tuple) else -1)
+
+    def seal(self) -> None:
+        """Let gaps end here: what is lost from now on is another one, in its own place."""
+        for channel in [key for key in self._entries if isinstance(key, Channel)]:
+            self._number += 1
+            # Where it stands; a dictionary keeps the place of a key, not of a value.
+            self._entries = {
+                self._number if key is channel else key: entry
+                for key, entry in self._entries.items()
+            }
 
     def _keep(self, message: Message) -> None:
         """Keep a message in its order, or let it become part of a gap."""
@@ -101,9 +123,12 @@ class Outbox:
                 gap.to_seq = message.seq
                 self.lost += 1
                 return
+        self._append(message)
+
+    def _append(self, message: Message) -> None:
         self._number += 1
         self._entries[self._number] = message
-        self.held += size
+        self.held += len(message.frame)
 
     def _give_up(self, channel: Channel, seq: int) -> Gap:
         """Drop what waits of a channel; return the gap that stands for it."""
@@ -118,12 +143,11 @@ class Outbox:
         self.lost += len(gone)
         self.gaps += 1
         first = next((entry.seq for entry in gone.values()), seq)
-        return Gap(first, seq)
+        return Gap(channel, first, seq)
 
-    def forget(self, keep: set[Slot]) -> None:
-        """Drop what was replaceable and is not wanted any more."""
-        gone = [key for key in self._entries if isinstance(key, Slot) and key not in keep]
-        for key in gone:
+    def forget(self, unwanted: Callable[[Slot], bool]) -> None:
+        """Drop what is replaceable and not wanted any more."""
+        for key in [key for key in self._entries if isinstance(key, Slot) and unwanted(key)]:
             del self._entries[key]
 
     def take(self, limit: int) -> bytes:
@@ -143,16 +167,17 @@ class Outbox:
     def _frame(self, key: Slot | int | Channel) -> bytes:
         entry = self._entries.pop(key)
         if isinstance(entry, Gap):
-            assert isinstance(key, Channel)  # noqa: S101 - gaps are kept by channel
             seqs = (entry.from_seq, entry.to_seq)
-            return wire.frame(wire.gap(key.name, None, seqs, "slow_consumer", self._now_iso()))
+            return wire.frame(
+                wire.gap(entry.channel.name, None, seqs, "slow_consumer", self._now_iso())
+            )
         self.taken += 1
         message, count = (entry, 0) if isinstance(entry, Message) else entry
-        if count and not message.whole and message.slot is not None:
-            # What it is a change of was never sent: the state as it is now stands for all of them.
-            message = message.slot.snapshot() or message
+        if count > 0:
+            # What it may be a change of was never sent: the state stands for all of them.
+            message = message.settled()
         shape = self._shape(message)
-        if count:
+        if count > 0:
             return shape.apply(wire.with_conflated(message.frame, count))
         if isinstance(entry, Message):
             self.held -= len(message.frame)

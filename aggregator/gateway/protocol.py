@@ -144,6 +144,11 @@ def rate_limited(text: bytes) -> Refusal:
     return Refusal(Code.RATE_LIMITED, "too many commands; slow down", id=_id_of(text))
 
 
+def dropped(count: int) -> bytes:
+    """Return the payload of the refusal of so many more commands that came too soon."""
+    return error(Code.RATE_LIMITED, "more commands came too soon", dropped=count)
+
+
 def _id_of(text: bytes) -> Id:
     try:
         return _WITH_ID.validate_json(text).id

@@ -93,6 +93,9 @@ class Session(Delivery, asyncio.BufferedProtocol):
         limit = self._all.config.max_frame_bytes
         reader = self._reader or Reader(limit, inflate=self.deflate_bits > 0)
         self.take(reader.feed(data))
+        if reader.frames > FRAMES_AT_ONCE:
+            self._all.pause_reading(self.transport, READ_PAUSE_S)
+        reader.frames = 0
         self._reader = None if self._deaf or reader.idle else reader
 
     def take(self, messages: Iterable[tuple[int, bytes]]) -> None:
@@ -106,7 +109,7 @@ class Session(Delivery, asyncio.BufferedProtocol):
 
     def _read(self, messages: Iterable[tuple[int, bytes]]) -> None:
         ping: bytes | None = None
-        count = 0
+        count = dropped = 0
         for opcode, payload in messages:
             count += 1
             if ping is not None and opcode in {CLOSE, TEXT}:
@@ -121,16 +124,17 @@ class Session(Delivery, asyncio.BufferedProtocol):
             if opcode == PING:
                 ping = payload
             elif opcode == PONG:
-                self._all.heartbeats.pong(self)
+                self._slowed &= not self._all.heartbeats.pong(self)
             elif opcode == TEXT:
-                self._command(payload)
+                dropped = self._text(payload, dropped)
             else:
                 raise ProtocolError(Close.UNSUPPORTED, "messages are text")
         if count > FRAMES_AT_ONCE:
             self._all.pause_reading(self.transport, READ_PAUSE_S)
-        if ping is not None:
-            # Of several pings that came at once the last is answered: RFC 6455, 5.5.3.
-            self.send(wire.frame(ping, PONG))
+        more = [wire.frame(protocol.dropped(dropped - 1))] if dropped > 1 else []
+        # Of several pings that came at once the last is answered: RFC 6455, 5.5.3.
+        for answer in more if ping is None else [*more, wire.frame(ping, PONG)]:
+            self.send(answer)
 
     def _answer_close(self, payload: bytes) -> None:
         if not self._closing:
@@ -155,8 +159,6 @@ class Session(Delivery, asyncio.BufferedProtocol):
 
     def _command(self, text: bytes) -> None:
         try:
-            if not self._allowed():
-                raise protocol.rate_limited(text)
             if self.short:
                 self._short_form(text)
             else:
@@ -164,6 +166,25 @@ class Session(Delivery, asyncio.BufferedProtocol):
         except Refusal as refusal:
             self._all.counters.refused[refusal.code] += 1
             self.send(wire.frame(refusal.payload))
+
+    def _text(self, text: bytes, dropped: int) -> int:
+        """Do a command, if it may be done; return how many of this read may not."""
+        if dropped or not self._allowed():
+            return self._drop(text, dropped)
+        self._command(text)
+        return 0
+
+    def _drop(self, text: bytes, before: int) -> int:
+        """
+        Refuse a command that came too soon; `before` are those of the same read.
+
+        The first is answered by itself, the others together: to answer each would cost more than
+        what it refuses, and keep everybody waiting.
+        """
+        self._all.counters.refused[Code.RATE_LIMITED] += 1
+        if not before:
+            self.send(wire.frame(protocol.rate_limited(text).payload))
+        return before + 1
 
     def _allowed(self) -> bool:
         """

@@ -59,7 +59,13 @@ class Sessions:
         self.now = now
         self.counters = Counters()
         self.receive_buffer = bytearray(RECEIVE_BYTES)
-        self.heartbeats = Heartbeats(config.heartbeat_s, config.pong_timeout_s, self._no_pong, now)
+        self.heartbeats = Heartbeats(
+            config.heartbeat_s,
+            config.pong_timeout_s,
+            config.stalled_after_s,
+            dead=self._no_pong,
+            now=now,
+        )
         self.lagging: dict[Delivery, None] = {}
         self._everybody: set[Session] = set()
         self._per_address: Counter[str] = Counter()

@@ -133,6 +133,7 @@ class Budget:
         self._minute = Window(per_minute) if per_minute else None
         paced = max(10, per_month // 300)
         self._month = Bucket(paced, per_month / MONTH_S, now) if per_month else None
+        self._second = Bucket(1, limits.per_second, now) if limits.per_second else None
 
     @property
     def blocked_s(self) -> float:
@@ -149,16 +150,20 @@ class Budget:
             left.append(self._month.tokens)
         return min(left, default=None)
 
-    def try_take(self, weight: float) -> float:
+    def try_take(self, weight: float, *, evenly: bool = False) -> float:
         """
         Take so much, if it may go now; `answered` follows.
+
+        `evenly`: it may also wait for its turn within a second.
 
         Returns:
             0.0 if it is taken, else the seconds until it would fit.
 
         """
         now = self._clock()
-        waits = [limit.wait_s(weight, now) for limit in (self._minute, self._month) if limit]
+        second = self._second if evenly else None
+        limits = (self._minute, self._month, second)
+        waits = [limit.wait_s(weight, now) for limit in limits if limit]
         wait_s = max(self._blocked_until - now, *waits, 0.0)
         if wait_s > 0:
             return wait_s
@@ -166,6 +171,8 @@ class Budget:
             self._minute.take(weight, now)
         if self._month:
             self._month.tokens -= weight
+        if second:
+            second.tokens -= weight
         return 0.0
 
     def answered(self, weight: float, headers: Mapping[str, str]) -> None:

@@ -1,8 +1,8 @@
 """
 One WebSocket connection to a venue, from its opening to the reason for its end.
 
-Three tasks: one receives, one sends, one watches the clock. All sends come from the second, and
-none is ever cancelled with the socket kept: in aiohttp 3.14 that would kill other senders.
+Three tasks: one receives, one sends (`sender`), one watches the clock; and one for each request
+that the connector asks for (`fetcher`).
 """
 
 from __future__ import annotations
@@ -10,46 +10,49 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-import aiohttp
 from aiohttp import WSMsgType
 
 from aggregator.channel import Channel
 from aggregator.connector import (
     UNREADABLE,
     Acknowledged,
+    Fetch,
     KnownInstruments,
     Leaving,
     Output,
+    Request,
     Send,
     StreamConnector,
     Unhandled,
     UnknownInstrument,
+    translate,
     unreadable,
 )
 from aggregator.errors import PayloadError
-from aggregator.hub import Hub
-from aggregator.model import Event, PriceUpdate
+from aggregator.model import Event
 
-from .failure import LeavingError, NothingKnownError, StaleError, UpstreamError, printable
+from .failure import (
+    LeavingError,
+    NothingKnownError,
+    StaleError,
+    UpstreamError,
+    from_websocket,
+    printable,
+)
+from .fetcher import MAX_FETCHES, Fetcher
 from .freshness import FeedStatus
+from .inlet import Inlet
+from .roster import brief
+from .sender import Pings, Receipts, Sender, WebSocket
 
 log = logging.getLogger(__name__)
 
-MAX_FRAME_BYTES = 16 * 1024 * 1024
-MAX_WAITING = 10_000
-"""Frames that wait to be sent; a venue that takes none is given up."""
-SEND_TIMEOUT_S = 10.0
-CLOSE_TIMEOUT_S = 1.0
 LONGEST_WATCH_S = 1.0
 SHORTEST_WATCH_S = 0.005
 UNREADABLE_FRAME = (PayloadError, *UNREADABLE)
-
-WebSocket = aiohttp.ClientWebSocketResponse[bool]
-Frame = tuple[WSMsgType, bytes]
 
 
 class Connection:
@@ -60,9 +63,15 @@ class Connection:
         ws: an open WebSocket, with `autoping=False, autoclose=False, decode_text=False`.
         connector: a fresh one.
         channel: where its messages are published.
-        hub: publishes them.
+        inlet: where it puts them.
         status: the feed's state.
+        fetcher: makes the requests that the connector asks for; `None` where it has no address.
+        on_leaving: called when the venue says that it will close the connection.
         clock: a monotonic clock, in seconds.
+
+    Attributes:
+        leaving: whether the venue has said so.
+        unknown: instruments that the venue does not know.
 
     """
 
@@ -72,30 +81,37 @@ class Connection:
         connector: StreamConnector,
         *,
         channel: Channel,
-        hub: Hub,
+        inlet: Inlet,
         status: FeedStatus,
+        fetcher: Fetcher | None = None,
+        on_leaving: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ws = ws
         self._connector = connector
         self._options = connector.options
         self._channel = channel
-        self._hub = hub
+        self._inlet = inlet
         self._status = status
+        self._fetcher = fetcher
+        self._on_leaving = on_leaving
         self._clock = clock
-        self._opened = self._last_frame = clock()
-        self._last_data: float | None = None
-        self._pinged: float | None = None
-        self._sending: float | None = None
-        self._waiting: deque[Frame] = deque()
-        self._to_send = asyncio.Event()
-        self._unacknowledged: dict[str, float] = {}
-        self._unknown: set[str] = set()
+        self._sender = Sender(ws, connector.sends_per_s, clock)
+        self._pings = Pings(self._sender, connector)
+        self._tasks: asyncio.TaskGroup | None = None
+        self._fetching = 0
+        self.opened = self.last_frame = clock()
+        self.last_data: float | None = None
+        self.receipts = Receipts(connector.options.ack_timeout_s)
+        self._deferred: list[UnknownInstrument | KnownInstruments] = []
+        self._silent: list[str] = []
+        self.leaving = False
+        self.unknown: set[str] = set()
 
     @property
     def had_data(self) -> bool:
         """Whether real data came."""
-        return self._last_data is not None
+        return self.last_data is not None
 
     async def run(self) -> None:
         """
@@ -108,24 +124,42 @@ class Connection:
         name = self._channel.name
         try:
             async with asyncio.TaskGroup() as tasks:
-                for send in self._connector.on_open():
-                    self._act(send)
-                tasks.create_task(self._send(), name=f"stream {name} send")
+                self._tasks = tasks
+                for output in self._connector.on_open():
+                    self._act(output)
+                tasks.create_task(self._sender.run(), name=f"stream {name} send")
                 tasks.create_task(self._watch(), name=f"stream {name} watch")
+                if self._connector.tick_s is not None:
+                    tick = self._tick(self._connector.tick_s)
+                    tasks.create_task(tick, name=f"stream {name} tick")
                 await self._receive()
         finally:
-            await self._close()
+            await self._sender.close()
+
+    def resubscribe(self, instruments: Iterable[str]) -> bool:
+        """Have these instruments subscribed to again; return whether the connector can."""
+        if type(self._connector).resubscribe is StreamConnector.resubscribe:
+            return False
+        # Done by a task of this connection, which ends if the connector fails at it.
+        self._silent += instruments
+        return True
+
+    def lead(self) -> None:
+        """Say of the feed what was kept back while another connection led."""
+        deferred, self._deferred = self._deferred, []
+        for output in deferred:
+            self._tell(output)
 
     # Receiving.
 
     async def _receive(self) -> None:
-        receive, on_frame = self._ws.receive, self._connector.on_frame
-        pong = self._connector.pong
-        counters = self._status.counters
+        connector, receive = self._connector, self._ws.receive
+        on_frame, pong = connector.on_frame, connector.pong
+        counters, due = self._status.counters, self._status.counters.drift.due
         while True:
             message = await receive()
             received_us = time.time_ns() // 1000
-            self._last_frame = now = self._clock()
+            self.last_frame = now = self._clock()
             frame = message.data
             if message.type is not WSMsgType.TEXT:
                 self._not_text(message.type, message.data, message.extra)
@@ -135,157 +169,132 @@ class Connection:
                     # aiohttp leaves this check to us, and hands out what came without a copy.
                     if not frame.isascii():
                         frame.decode()
-                    outputs = on_frame(frame)
-                    if not isinstance(outputs, list):
-                        outputs = list(outputs)
+                    said = on_frame(frame)
+                    outputs = said if isinstance(said, list) else list(said)
                 except UNREADABLE_FRAME as e:
                     self._unreadable(e)
                 else:
                     self._perform(outputs, received_us, now)
+                if due():
+                    counters.drift.look(connector, frame, streamed=True)
 
     def _perform(self, outputs: list[Output], received_us: int, now: float) -> None:
-        channel, publish = self._channel, self._hub.publish
-        before = channel.seq
+        channel, inlet = self._channel, self._inlet
+        take, before, unpublished = inlet.take, channel.seq, inlet.unpublished
         for output in outputs:
             if isinstance(output, Event):
-                publish(channel, output, received_us)
+                take(output, received_us)
             else:
                 self._act(output)
-        if channel.seq != before:
-            status = self._status
-            status.counters.events += channel.seq - before
-            self._last_data = now
-            status.data(now)
-            if status.unknown:
-                status.known_again(o.instrument for o in outputs if isinstance(o, PriceUpdate))
+        published = channel.seq - before
+        if published or inlet.unpublished != unpublished:
+            self.last_data = now
+            if inlet.leads:
+                status = self._status
+                status.counters.events += published
+                status.data(now)
+                if status.unknown:
+                    status.known_again(getattr(output, "instrument", "") for output in outputs)
 
     def _unreadable(self, error: Exception) -> None:
         if not isinstance(error, PayloadError):
             error = unreadable(error)
-        self._status.counters.error("payload")
+        self._status.counters.error("payload", str(error))
         log.debug("feed %s: unreadable frame: %s", self._channel.name, printable(str(error)))
 
     def _not_text(self, kind: WSMsgType, data: Any, extra: str | None) -> None:
         match kind:
             case WSMsgType.PING:
-                self._enqueue((WSMsgType.PONG, bytes(data)))
+                self._sender.add(WSMsgType.PONG, bytes(data))
             case WSMsgType.PONG:
                 pass
             case WSMsgType.BINARY:
                 self._status.counters.received += 1
                 self._unreadable(PayloadError("a binary frame"))
-            case WSMsgType.CLOSE:
-                text = f"closed by the venue: {data} {extra or ''}"
-                raise UpstreamError(printable(text))
-            case WSMsgType.ERROR:
-                text = f"the WebSocket protocol was violated: {data}"
-                raise UpstreamError(printable(text))
             case _:
-                raise UpstreamError("connection lost")
+                raise from_websocket(kind, data, extra)
 
     def _act(self, output: Output) -> None:
         match output:
             case Send(frame, key):
                 if key:
-                    self._unacknowledged[key] = self._clock() + self._options.ack_timeout_s
-                self._enqueue((WSMsgType.TEXT, frame.encode()))
+                    self.receipts.expect(key, self._clock())
+                self._sender.add(WSMsgType.TEXT, frame.encode())
             case Acknowledged(key):
-                self._unacknowledged.pop(key, None)
-            case UnknownInstrument(instrument, reason):
-                self._status.unknown_instrument(instrument, reason)
-                self._unknown.add(instrument)
-                if self._unknown.issuperset(self._options.instruments):
+                self.receipts.take(key, self._clock())
+            case UnknownInstrument(instrument, _):
+                self.unknown.add(instrument)
+                self._tell(output)
+                if self.unknown.issuperset(self._options.instruments):
                     raise NothingKnownError("the venue knows none of the instruments", "exchange")
-            case KnownInstruments(instruments):
-                self._status.listed(instruments)
+            case KnownInstruments():
+                self._tell(output)
             case Leaving(reason):
-                raise LeavingError(printable(f"the venue is going to close: {reason}"))
+                self._leave(reason)
             case Unhandled(name):
                 self._status.counters.ignore(printable(name, 60))
-            case _:
-                # `Fetch` is for polled feeds.
+            case Fetch(request) if self._fetcher and self._tasks:
+                self._begin(request, self._fetcher, self._tasks)
+            case _:  # `Fetch` without an address to ask, say
                 self._status.counters.ignore(type(output).__name__)
 
-    # Sending.
+    def _tell(self, output: UnknownInstrument | KnownInstruments) -> None:
+        if not self._inlet.leads:
+            self._deferred.append(output)
+        elif isinstance(output, KnownInstruments):
+            self._status.listed(output.instruments)
+        else:
+            self._status.unknown_instrument(output.instrument, output.reason)
 
-    def _enqueue(self, frame: Frame) -> None:
-        if len(self._waiting) >= MAX_WAITING:
-            raise UpstreamError(f"{MAX_WAITING:,} frames wait to be sent")
-        self._waiting.append(frame)
-        self._to_send.set()
+    def _leave(self, reason: str) -> None:
+        if not (self._inlet.leads and self.had_data):
+            raise LeavingError(printable(f"the venue is going to close: {reason}"))
+        self.leaving = True
+        self._on_leaving()
 
-    async def _send(self) -> None:
+    # Fetching.
+
+    def _begin(self, request: Request, fetcher: Fetcher, tasks: asyncio.TaskGroup) -> None:
+        if self._fetching >= MAX_FETCHES:
+            raise UpstreamError(f"{MAX_FETCHES:,} requests wait for their answers")
+        self._fetching += 1
+        tasks.create_task(self._fetch(request, fetcher), name=f"stream {self._channel.name} fetch")
+
+    async def _fetch(self, request: Request, fetcher: Fetcher) -> None:
+        try:
+            outputs, received_us = await fetcher.get(request, self._connector.on_response)
+        except UpstreamError as e:
+            reason = str(e)
+            outputs = translate(lambda: self._connector.on_no_response(request, reason))
+            received_us = time.time_ns() // 1000
+        self._fetching -= 1
+        self._perform(outputs, received_us, self._clock())
+
+    async def _tick(self, interval_s: float) -> None:
         while True:
-            await self._to_send.wait()
-            self._to_send.clear()
-            while self._waiting:
-                kind, frame = self._waiting.popleft()
-                self._sending = self._clock()
-                try:
-                    await self._ws.send_frame(frame, kind)
-                except (aiohttp.ClientError, OSError):
-                    raise UpstreamError("connection lost while sending") from None
-                self._sending = None
+            await asyncio.sleep(interval_s)
+            outputs = translate(self._connector.on_tick)
+            self._perform(outputs, time.time_ns() // 1000, self._clock())
 
     # Watching.
 
     async def _watch(self) -> None:
         while True:
-            due = self._check(self._clock())
-            wait_s = due - self._clock()
+            while self._silent:
+                for send in self._connector.resubscribe(self._silent.pop(0)):
+                    self._act(send)
+            wait_s = self._check(self._clock()) - self._clock()
             await asyncio.sleep(min(max(wait_s, SHORTEST_WATCH_S), LONGEST_WATCH_S))
 
     def _check(self, now: float) -> float:
         """Ping if it is time to, give up if it is time to, and return when to look again."""
-        options = self._options
-        if self._sending is not None and now - self._sending > SEND_TIMEOUT_S:
-            raise UpstreamError(f"the venue takes no frame for {SEND_TIMEOUT_S:g} s", "timeout")
-        acknowledge_by = min(self._unacknowledged.values(), default=now + LONGEST_WATCH_S)
-        if now >= acknowledge_by:
-            key = min(self._unacknowledged, key=lambda k: self._unacknowledged[k])
-            text = f"no acknowledgement of {printable(key, 40)} within {options.ack_timeout_s:g} s"
-            raise UpstreamError(text, "timeout")
-        newest = self._opened if self._last_data is None else self._last_data
-        stale_at = newest + options.stale_after_s
+        self._sender.check(now)
+        acknowledge_by = self.receipts.check(now)
+        newest = self.opened if self.last_data is None else self.last_data
+        stale_at = newest + self._options.stale_after_s
         if now >= stale_at:
-            raise StaleError(f"no data for {now - newest:.0f} s", "timeout")
-        return min(acknowledge_by, stale_at, self._keepalive(now))
-
-    def _keepalive(self, now: float) -> float:
-        if self._pinged is not None and self._last_frame > self._pinged:
-            self._pinged = None
-        if self._pinged is None:
-            ping_at = self._last_frame + self._options.ping_after_s
-            if now < ping_at:
-                return ping_at
-            text = self._connector.ping
-            if text is None:
-                self._enqueue((WSMsgType.PING, b""))
-            else:
-                self._enqueue((WSMsgType.TEXT, text.encode()))
-            self._pinged = now
-        pong_by = self._pinged + self._options.pong_timeout_s
-        if now >= pong_by:
-            raise UpstreamError(f"no pong within {self._options.pong_timeout_s:g} s", "timeout")
-        return pong_by
-
-    # Closing.
-
-    async def _close(self) -> None:
-        """Say goodbye if the venue still listens, and cut the connection if it does not."""
-        # The only way to the transport: aiohttp closes politely or, where that fails, not at all.
-        connection = self._ws._conn  # noqa: SLF001
-        transport = None if connection is None else connection.transport
-        try:
-            # A send that was cut off leaves half a frame: nothing sensible can follow it.
-            if self._sending is None:
-                async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                    await self._ws.close()
-                transport = None
-        except TimeoutError:
-            pass
-        finally:
-            if transport is not None:
-                transport.abort()
-            if connection is not None:
-                connection.close()
+            problem = self._fetcher and self._fetcher.problem
+            because = f"; {problem}" if problem else ""
+            text = f"no data for {brief(now - newest)}{self._status.usual}{because}"
+            raise StaleError(text, "timeout")
+        return min(acknowledge_by, stale_at, self._pings.check(now, self.last_frame))

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+import time
+from typing import NamedTuple
+
+from .drift import Drift
+
 MAX_NAMES = 50
 """Names that come from a venue are counted apart up to this many, the rest as `other`."""
 OTHER = "other"
+
+
+class LastError(NamedTuple):
+    """The newest failure: its kind, what it says (not cleaned of keys), and when, monotonic."""
+
+    kind: str
+    text: str
+    at: float
 
 
 class FeedCounters:
@@ -14,12 +27,26 @@ class FeedCounters:
     `received` counts frames or answers, `events` published messages, `errors` failures by kind
     (payload, exchange, timeout, connection, rate_limited, http, unexpected), `skipped` polls by
     reason (budget, cached, blocked, backoff, slow), `unhandled` what the connector has no use
-    for, by name.
+    for, by name, `rotations` connections that a second one replaced, by reason, `escalations`
+    steps taken against silent instruments, by step. `drift` has what the venue sends otherwise
+    than documented, `last_error` the newest failure.
     """
 
-    __slots__ = ("errors", "events", "polls", "received", "reconnects", "skipped", "unhandled")
+    __slots__ = (
+        "drift",
+        "errors",
+        "escalations",
+        "events",
+        "last_error",
+        "polls",
+        "received",
+        "reconnects",
+        "rotations",
+        "skipped",
+        "unhandled",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, drift: Drift | None = None) -> None:
         self.received = 0
         self.events = 0
         self.polls = 0
@@ -27,17 +54,31 @@ class FeedCounters:
         self.errors: dict[str, int] = {}
         self.skipped: dict[str, int] = {}
         self.unhandled: dict[str, int] = {}
+        self.rotations: dict[str, int] = {}
+        self.escalations: dict[str, int] = {}
+        self.last_error: LastError | None = None
+        self.drift = drift or Drift("", "", {}, set())
 
-    def error(self, kind: str) -> None:
-        """Count a failure."""
+    def error(self, kind: str, text: str = "") -> None:
+        """Count a failure, and remember what it says."""
         self.errors[kind] = self.errors.get(kind, 0) + 1
+        self.last_error = LastError(kind, text, time.monotonic())
 
     def skip(self, reason: str) -> None:
         """Count a poll that was left out."""
         self.skipped[reason] = self.skipped.get(reason, 0) + 1
+
+    def rotate(self, reason: str) -> None:
+        """Count a connection that a second one replaced."""
+        self.rotations[reason] = self.rotations.get(reason, 0) + 1
+
+    def escalate(self, step: str) -> None:
+        """Count a step taken against silent instruments."""
+        self.escalations[step] = self.escalations.get(step, 0) + 1
 
     def ignore(self, name: str) -> None:
         """Count something that the connector has no use for."""
         if name not in self.unhandled and len(self.unhandled) >= MAX_NAMES:
             name = OTHER
         self.unhandled[name] = self.unhandled.get(name, 0) + 1
+        self.drift.found("event", name)

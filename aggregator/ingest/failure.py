@@ -19,12 +19,19 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from typing import Any
 
 import aiohttp
 from yarl import URL
 
 from aggregator.connector import excerpt
-from aggregator.errors import AggregatorError, ConnectorError, PayloadError
+from aggregator.errors import (
+    AggregatorError,
+    ConnectorError,
+    PayloadError,
+    ThrottledError,
+    UnreachableError,
+)
 
 RETRY_AFTER_S = 60.0
 """How long to leave a venue alone that says "too many" but not for how long."""
@@ -72,8 +79,10 @@ class NothingKnownError(UpstreamError):
 
 def kind_of(error: BaseException) -> str:
     """Return the name under which an error is counted."""
-    if isinstance(error, UpstreamError):
+    if isinstance(error, UpstreamError | UnreachableError):
         return error.kind
+    if isinstance(error, ThrottledError):
+        return "rate_limited"
     if isinstance(error, PayloadError):
         return "payload"
     return "exchange" if isinstance(error, ConnectorError) else "unexpected"
@@ -105,6 +114,15 @@ def from_network(error: Exception, deadline_s: float) -> UpstreamError:
         return UpstreamError("the answer broke off")
     # The text of others may contain the whole address.
     return UpstreamError(f"connection failed: {type(error).__name__}")
+
+
+def from_websocket(kind: aiohttp.WSMsgType, data: Any, extra: str | None) -> UpstreamError:
+    """Say what a message means that ends a WebSocket, by what aiohttp makes of it."""
+    if kind is aiohttp.WSMsgType.CLOSE:
+        return UpstreamError(printable(f"closed by the venue: {data} {extra or ''}"))
+    if kind is aiohttp.WSMsgType.ERROR:
+        return UpstreamError(printable(f"the WebSocket protocol was violated: {data}"))
+    return UpstreamError("connection lost")
 
 
 def _cause(error: Exception) -> str:

@@ -11,17 +11,25 @@ from aggregator import __version__
 from aggregator.channel import Channel
 from aggregator.config import Config, Feed
 from aggregator.connector import PollConnector
+from aggregator.driver import DriverConnector
 from aggregator.hub import Hub
-from aggregator.options import PollOptions
+from aggregator.options import FetchOptions, PollOptions
 
 from .budget import Budgets
 from .dial import DialLimiter
+from .drift import Drift, Finding
+from .driver import Driver
+from .escalation import Escalation, Stream
 from .fetch import NO_TIMEOUT
+from .fetcher import Fetcher
 from .freshness import FeedStatus
+from .instruments import Instruments
 from .poll import CONCURRENCY
 from .poller import Poller
+from .pulse import Pulse, look_s
 from .schedule import Schedule
 from .streamer import Streamer
+from .why import Why
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +48,9 @@ class Ingest:
 
     Attributes:
         statuses: the state of each feed, by its name.
+        instruments: how the instruments of each feed are doing, by its name.
         budgets: what the venues allow.
+        why: explains the feeds' channels.
 
     """
 
@@ -49,15 +59,44 @@ class Ingest:
         self._config = config
         self._schedule = Schedule()
         self.budgets = Budgets()
+        options = [feed.options for feed in config.feeds if feed.options is not None]
+        self._pulse = Pulse(look_s(each.stale_after_s for each in options))
         self.statuses: dict[str, FeedStatus] = {}
+        self.instruments: dict[str, Instruments] = {}
+        said: set[tuple[str, Finding]] = set()
         self._channels: dict[str, Channel] = {}
+        self._runners: dict[str, Streamer | Poller | Driver] = {}
         for feed in config.feeds:
             self._add(feed)
+            self._watch_drift(feed, said)
+        self.why = Why(
+            hub, self.statuses, self.instruments, self._runners, self._schedule.next_poll_s
+        )
 
     @property
     def scheduler_events(self) -> dict[str, int]:
         """What the scheduler did besides polling, counted by name."""
         return self._schedule.events
+
+    def rotate(self, feed: str) -> str:
+        """
+        Have the connection of a feed replaced by a second one, since an operator wants it.
+
+        Returns:
+            Why that can't be done; nothing if it is on its way.
+
+        Raises:
+            LookupError: there is no such feed.
+
+        """
+        if feed not in self.statuses:
+            raise LookupError(feed)
+        streamer = self._runners.get(feed)
+        if not isinstance(streamer, Streamer):
+            return f"{feed} has no connection that could be replaced"
+        if not streamer.rotate("operator"):
+            return f"{feed} is not connected; it is about to connect anyway"
+        return ""
 
     async def run(self) -> None:
         """Run every feed until cancelled; then connections are closed and polls ended."""
@@ -68,6 +107,7 @@ class Ingest:
                 self._start(feed, session, dial, tasks)
             for budget in self.budgets:
                 budget.warn()
+            tasks.create_task(self._pulse.run(), name="feeds pulse")
             await self._schedule.run()
 
     def _add(self, feed: Feed) -> None:
@@ -75,7 +115,7 @@ class Ingest:
         instruments: frozenset[str] | None = None
         options = feed.options
         if feed.cls is not None and options is not None:
-            exchange = feed.cls.exchange
+            exchange = feed.cls.exchange_of(options)
             try:
                 instruments = feed.cls.instruments_of(options)
             except Exception as e:  # somebody else's code, before there is a runner around it
@@ -87,12 +127,26 @@ class Ingest:
             self._hub,
             stale_after_s=options.stale_after_s if options else STALE_AFTER_S,
             interval_s=options.interval_s if isinstance(options, PollOptions) else 0.0,
+            look_s=self._pulse.look_s,
             secrets=self._config.secrets(),
         )
+        instruments_ = self.instruments[feed.name] = Instruments(
+            status,
+            channel,
+            self._hub,
+            look_s=self._pulse.look_s,
+            silence_s=getattr(feed.cls, "silence_s", None),
+        )
+        self._pulse.add(instruments_)
         if feed.cls is None or problem:
             status.down(problem)
         else:
             self._channels[feed.name] = channel
+
+    def _watch_drift(self, feed: Feed, said: set[tuple[str, Finding]]) -> None:
+        documented = feed.cls.documented if feed.cls is not None else {}
+        drift = Drift(feed.name, feed.connector, documented, said)
+        self.statuses[feed.name].counters.drift = drift
 
     def _start(
         self,
@@ -104,14 +158,29 @@ class Ingest:
         channel, status = self._channels[feed.name], self.statuses[feed.name]
         try:
             if feed.cls is not None and issubclass(feed.cls, PollConnector):
-                self._schedule.add(self._poller(feed, channel, session, status))
+                poller = self._runners[feed.name] = self._poller(feed, channel, session, status)
+                self._schedule.add(poller)
                 return
-            streamer = Streamer(feed, channel, self._hub, session, status, dial)
+            if feed.cls is not None and issubclass(feed.cls, DriverConnector):
+                driver = Driver(feed, channel, self._hub, status, dial)
+                self._runners[feed.name] = driver
+                self._escalate(status, driver)
+                tasks.create_task(driver.run(), name=f"driver {feed.name}")
+                return
+            fetcher = self._fetcher(feed, session, status)
+            streamer = Streamer(feed, channel, self._hub, session, status, dial, fetcher=fetcher)
         except Exception as e:  # somebody else's code, before there is a runner around it
             log.exception("feed %s can't be started", feed.name)
             status.down(f"unexpected error: {type(e).__name__}")
             return
+        self._escalate(status, streamer)
+        self._runners[feed.name] = streamer
         tasks.create_task(streamer.run(), name=f"stream {feed.name}")
+
+    def _escalate(self, status: FeedStatus, stream: Stream) -> None:
+        self.instruments[status.name].escalation = Escalation(
+            status.name, stream, status.counters, status.stale_after_s
+        )
 
     def _poller(
         self,
@@ -127,6 +196,21 @@ class Ingest:
         poller = Poller(feed, channel, self._hub, session, status, budget)
         poller.declare_plan()
         return poller
+
+    def _fetcher(
+        self, feed: Feed, session: aiohttp.ClientSession, status: FeedStatus
+    ) -> Fetcher | None:
+        if feed.cls is None or not isinstance(feed.options, FetchOptions):
+            return None
+        limits = self._config.budget(feed)
+        return Fetcher(
+            feed.name,
+            feed.cls.exchange,
+            options=feed.options,
+            session=session,
+            budget=self.budgets.get(feed.cls.exchange, feed.options.base_url, limits),
+            counters=status.counters,
+        )
 
     @staticmethod
     def _session(feeds: int) -> aiohttp.ClientSession:

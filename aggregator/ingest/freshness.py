@@ -1,14 +1,16 @@
 """
-How each feed is doing: its state, its counters, and the only place that tells the clients.
+How each feed is doing: its state and its counters.
 
 A feed goes `connecting` -> `live`, and from there:
 
     live <-> limited      the budget, the source's own cache or the venue slows the polls down
-    live, limited -> stale -> live, limited      data stopped coming, and came again
+    live, limited -> late -> live, limited       data are later than usual, and came
+    live, limited, late -> stale -> live, limited      data stopped coming, and came again
     any -> down -> live, limited                 an attempt failed, and data came again
 
-`stale` and `down` end with data alone: a connection that is open, acknowledged and answers pings
-proves nothing. Each change is one message on `system` and one line in the log.
+`late`, `stale` and `down` end with data alone: a connection that is open, acknowledged and answers
+pings proves nothing. Each change is one message on `system` and one line in the log. How the single
+instruments are doing is in `pulse`.
 """
 
 from __future__ import annotations
@@ -20,52 +22,55 @@ from typing import Literal
 
 from aggregator.channel import Channel
 from aggregator.hub import Hub
-from aggregator.model import State, SystemStatus
+from aggregator.model import State
 
 from .counters import FeedCounters
-from .failure import kind_of, printable
+from .failure import kind_of
+from .rhythm import LOOK_S, Rhythm
+from .roster import Detail, Roster, ages, brief, listing
 
 log = logging.getLogger(__name__)
 
+INTERVALS_UNTIL_LATE = 2.0
 INTERVALS_UNTIL_STALE = 2.5
-"""A polled feed is stale when so many polls brought nothing, if that is longer."""
-MAX_LISTED = 5
-"""Instruments named in a line of the log."""
+"""A polled feed is late or stale when so many polls brought nothing, if that is longer."""
+LATE_SHARE = 1 / 3
+"""Of `stale_after_s`: nothing is late before."""
 
 Cause = Literal["budget", "cached", "blocked", "slow"]
-Detail = dict[str, int | float | str | None]
 FINAL = frozenset({State.STALE, State.DOWN})
 LEVELS = {
     State.CONNECTING: logging.DEBUG,
+    State.LATE: logging.INFO,
     State.LIMITED: logging.WARNING,
     State.STALE: logging.WARNING,
     State.DOWN: logging.WARNING,
 }
 
 
-class FeedStatus:
+class FeedStatus(Roster):
     """
-    The state of one feed and of its instruments.
+    The state of one feed, and which instruments it has.
 
     Args:
         channel: the feed's channel; instruments that the venue does not know leave it.
         hub: where changes are published.
         stale_after_s: without data for this long the feed is stale.
         interval_s: time from poll to poll; 0 for a streamed feed.
+        look_s: how often `pulse` looks at it, in seconds.
         secrets: keys of the venue, which must not be told to anybody.
         clock: a monotonic clock, in seconds.
+
+    Attributes:
+        polled: whether data come by polls, each of which brings all instruments.
 
     """
 
     __slots__ = (
         "_cause",
-        "_channel",
         "_clock",
         "_down_by",
-        "_hub",
         "_interval_s",
-        "_secrets",
-        "_stale_after_s",
         "_started",
         "_steady",
         "_steady_detail",
@@ -74,10 +79,12 @@ class FeedStatus:
         "counters",
         "effective_interval_s",
         "last_data",
+        "polled",
         "reason",
+        "rhythm",
         "since_us",
+        "stale_after_s",
         "state",
-        "unknown",
     )
 
     def __init__(
@@ -87,14 +94,15 @@ class FeedStatus:
         *,
         stale_after_s: float,
         interval_s: float = 0.0,
+        look_s: float = LOOK_S,
         secrets: Iterable[str] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._channel = channel
-        self._secrets = tuple(secrets)
-        self._hub = hub
-        self._stale_after_s = stale_after_s
+        super().__init__(channel, hub, secrets)
+        self.stale_after_s = stale_after_s
+        self.rhythm = Rhythm(self.floor_s, look_s)
         self._interval_s = interval_s
+        self.polled = interval_s > 0
         self._clock = clock
         self._started = clock()
         self._was_live = False
@@ -107,16 +115,10 @@ class FeedStatus:
         self.counters = FeedCounters()
         self.effective_interval_s = interval_s
         self.last_data: float | None = None
-        self.unknown: dict[str, str] = {}
         self.state = State.CONNECTING
         self.reason = ""
         self.since_us = 0
         self._change(State.CONNECTING, "starting")
-
-    @property
-    def name(self) -> str:
-        """The feed's name."""
-        return self._channel.name
 
     @property
     def cause(self) -> Cause | None:
@@ -124,14 +126,37 @@ class FeedStatus:
         return self._cause
 
     @property
+    def flowing(self) -> bool:
+        """Whether data are coming, as far as is known."""
+        limited = self.state is State.LIMITED and self._cause != "blocked"
+        return limited or self.state is State.LIVE
+
+    @property
+    def floor_s(self) -> float:
+        """A silence, in seconds, up to which nothing is late."""
+        return LATE_SHARE * self.stale_after_s
+
+    @property
+    def late_limit_s(self) -> float:
+        """The age of the newest data, in seconds, at which the feed is late."""
+        learned_s = self.floor_s if self.polled else self.rhythm.limit_s
+        return max(learned_s, INTERVALS_UNTIL_LATE * self.effective_interval_s)
+
+    @property
     def stale_limit_s(self) -> float:
         """The age of the newest data, in seconds, at which the feed is stale."""
-        return max(self._stale_after_s, INTERVALS_UNTIL_STALE * self.effective_interval_s)
+        return max(self.stale_after_s, INTERVALS_UNTIL_STALE * self.effective_interval_s)
+
+    @property
+    def usual(self) -> str:
+        """What to add to the words about a silence: what is usual, where that is known."""
+        usual_s = self.rhythm.usual_s
+        return "" if usual_s is None else f", usual {brief(usual_s)}"
 
     @property
     def ready(self) -> bool:
-        """Whether the feed is live, or limited with fresh data."""
-        if self.state is State.LIMITED:
+        """Whether the feed is live, or late or limited with fresh data."""
+        if self.state in {State.LIMITED, State.LATE}:
             return self.last_data is not None and self._age(self._clock()) <= self.stale_limit_s
         return self.state is State.LIVE
 
@@ -162,19 +187,30 @@ class FeedStatus:
         if news:
             self._change(State.DOWN, reason)
         else:
-            self.reason = self._clean(reason)
+            self.reason = self.clean(reason)
         return news
+
+    def late(self, now: float) -> None:
+        """Say that data are later than usual."""
+        if self.flowing:
+            self._change(State.LATE, self._silence(now), self._ages(now))
 
     def stale(self, reason: str) -> None:
         """Say that data stopped coming."""
         if self.state not in FINAL:
-            self._change(State.STALE, reason)
+            self._change(State.STALE, reason, self._ages(self._clock()))
 
     def check(self, now: float) -> None:
         """Call the feed stale if its data are too old."""
         if self.state not in FINAL and self._age(now) > self.stale_limit_s:
-            cause = f"; {self.reason}" if self.state is State.LIMITED else ""
-            self.stale(f"no data for {self._age(now):.0f} s{cause}")
+            self.stale(self._silence(now))
+
+    def _silence(self, now: float) -> str:
+        because = f"; {self._steady_reason}" if self._steady is State.LIMITED else ""
+        return f"no data for {brief(self._age(now))}{self.usual}{because}"
+
+    def _ages(self, now: float) -> Detail:
+        return ages(None if self.last_data is None else self._age(now), self.rhythm.usual_s)
 
     def limited(
         self,
@@ -186,8 +222,8 @@ class FeedStatus:
         """
         Say that data come less often than configured, about every `effective_interval_s` seconds.
 
-        A feed that is stale stays so until data come, and one that is down unless the venue itself
-        blocks it: that is news.
+        A feed that is stale stays so until data come, and one that is late or down unless the venue
+        itself blocks it: that is news.
         """
         news = self.state is not State.LIMITED or cause != self._cause
         self._steady, self._steady_reason, self._cause = State.LIMITED, reason, cause
@@ -198,7 +234,8 @@ class FeedStatus:
             "cause": cause,
             "until_us": until_us,
         }
-        if self.state in FINAL and not (self.state is State.DOWN and cause == "blocked"):
+        blocked = cause == "blocked" and self.state is not State.STALE
+        if self.state in {*FINAL, State.LATE} and not blocked:
             return
         if news:
             self._change(State.LIMITED, reason, self._steady_detail)
@@ -209,50 +246,20 @@ class FeedStatus:
         self._steady_detail = None
         self.effective_interval_s = self._interval_s
 
-    def unknown_instrument(self, instrument: str, reason: str) -> None:
-        """Say that the venue does not know this instrument."""
-        self._channel.withdraw(instrument)
-        if instrument in self.unknown:
-            return
-        self.unknown[instrument] = reason = self._clean(reason)
-        log.warning("feed %s: unknown instrument %s: %s", self.name, printable(instrument), reason)
-        self._publish(State.UNKNOWN_INSTRUMENT, self._hub.now_us(), reason, instrument)
-
-    def known(self, instrument: str) -> None:
-        """Say that the venue knows this instrument, if it did not before."""
-        if self.unknown.pop(instrument, None) is None:
-            return
-        if self._channel.instruments is not None:
-            self._channel.instruments.add(instrument)
-        log.info("feed %s: the venue knows %s again", self.name, printable(instrument))
-        self._publish(State.LIVE, self._hub.now_us(), "known again", instrument)
-
-    def known_again(self, instruments: Iterable[str]) -> None:
-        """Say of those of `instruments` that were unknown that they are known."""
-        for instrument in self.unknown.keys() & set(instruments):
-            self.known(instrument)
-
-    def listed(self, instruments: frozenset[str]) -> None:
-        """Take the venue's word for which instruments there are."""
-        before = self._channel.instruments or set()
-        self._channel.instruments = set(instruments)
-        for gone in sorted(before - instruments):
-            self._channel.withdraw(gone)
-            log.info("feed %s: %s is no longer listed", self.name, printable(gone))
-            now_us = self._hub.now_us()
-            self._publish(State.UNKNOWN_INSTRUMENT, now_us, "no longer listed", gone)
-            # News for who had it; who comes later need not know what there once was.
-            self._hub.system.withdraw(f"{self.name}:{gone}")
-        self.known_again(instruments)
+    def paced(self, interval_s: float) -> None:
+        """Take the time from poll to poll, in seconds, where it turns out late; 0: no polls."""
+        self._interval_s = self.effective_interval_s = interval_s
+        self.polled = interval_s > 0
 
     def _age(self, now: float) -> float:
         return now - (self._started if self.last_data is None else self.last_data)
 
     def _change(self, state: State, reason: str, detail: Detail | None = None) -> None:
         before_us = self.since_us
-        reason = self._clean(reason)
+        reason = self.clean(reason)
         self.state, self.reason, self.since_us = state, reason, self._hub.now_us()
-        self._publish(state, self.since_us, reason, None, detail)
+        self._channel.stale = state in FINAL
+        self.say(state, self.since_us, reason, None, detail)
         if state is State.LIVE:
             self._log_live(before_us)
         else:
@@ -267,34 +274,5 @@ class FeedStatus:
             log.info("feed %s live again after %.1f s", self.name, seconds)
             return
         self._was_live = True
-        instruments = sorted(self._channel.instruments or self._channel.slots)
-        listed = ", ".join(map(printable, instruments[:MAX_LISTED]))
-        more = f" and {len(instruments) - MAX_LISTED:,} more" * (len(instruments) > MAX_LISTED)
-        log.info("feed %s live (%s, %s%s)", self.name, self._channel.exchange, listed, more)
-
-    def _clean(self, text: str) -> str:
-        """Return what may be said of a venue's words: one line, and no key that it repeats."""
-        for secret in self._secrets:
-            text = text.replace(secret, "********")
-            # A text that was cut may end with the beginning of one.
-            cut = next((n for n in range(len(secret) - 1, 3, -1) if text.endswith(secret[:n])), 0)
-            text = text[: len(text) - cut]
-        return printable(text)
-
-    def _publish(
-        self,
-        state: State,
-        since_us: int,
-        reason: str,
-        instrument: str | None,
-        detail: Detail | None = None,
-    ) -> None:
-        event = SystemStatus(
-            feed=self.name,
-            state=state,
-            since_us=since_us,
-            reason=reason,
-            instrument=instrument,
-            detail=detail,
-        )
-        self._hub.publish(self._hub.system, event, since_us)
+        listed = listing(self._channel.instruments or self._channel.slots)
+        log.info("feed %s live (%s, %s)", self.name, self._channel.exchange, listed)

@@ -206,7 +206,7 @@ class Poll:
                 outputs = await self._translate(request, answer)
             await self._perform(outputs, answer.received_us)
         except UpstreamError as e:
-            self._status.counters.error(kind_of(e))
+            self._status.counters.error(kind_of(e), str(e))
             self.failure = e
         except ConnectorError as e:
             self._problem(e)
@@ -215,7 +215,7 @@ class Poll:
         self.fetched += 1
 
     def _problem(self, error: ConnectorError) -> None:
-        self._status.counters.error(kind_of(error))
+        self._status.counters.error(kind_of(error), str(error))
         self.problem = error
 
     def _remember(self, request: Request, answer: Answer) -> None:
@@ -230,8 +230,13 @@ class Poll:
 
     async def _translate(self, request: Request, answer: Answer) -> list[Output]:
         """Return everything that an answer means, before any of it is published."""
+        drift = self._status.counters.drift
+        if answer.status in {404, 410}:
+            drift.found("endpoint", request.path)
         try:
             if answer.status == 200:
+                if drift.due():
+                    drift.look(self._connector, answer.body)
                 outputs = self._connector.on_response(request, answer.body)
             else:
                 outputs = self._connector.on_refusal(request, answer.status, answer.body)

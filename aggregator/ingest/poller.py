@@ -68,11 +68,11 @@ class Poller:
         self._channel = channel
         self._hub = hub
         self._session = session
-        self._budget = budget
+        self.budget = budget
         self._clock = clock
         # The first wait is up to one interval: a shorter one would end before the next tick.
         self._backoff = Backoff(feed.options.max_backoff_s, self.interval_s, uniform)
-        self._not_before = float("-inf")
+        self.not_before = float("-inf")
         self._limited_until = float("-inf")
         self._memory = Memory()
         self._last_problem = ""
@@ -98,10 +98,10 @@ class Poller:
         now = self._clock()
         self.check()
         counters = self.status.counters
-        if now < self._not_before:
+        if now < self.not_before:
             counters.skip("backoff")
             return
-        if self._budget.blocked_s > 0:
+        if self.budget.blocked_s > 0:
             counters.skip("blocked")
             self._blocked()
             return
@@ -110,7 +110,7 @@ class Poller:
                 self.connector,
                 self._get,
                 memory=self._memory,
-                budget=self._budget,
+                budget=self.budget,
                 status=self.status,
                 channel=self._channel,
                 hub=self._hub,
@@ -121,7 +121,7 @@ class Poller:
             self._judge(poll)
         # The one broad except of this runner: a bug in one connector must not stop the others.
         except Exception as e:
-            counters.error("unexpected")
+            counters.error("unexpected", "a bug: the log has its traceback")
             self._wait(self._backoff.next())
             if self.status.down(f"unexpected error: {_innermost(e)}", e):
                 log.exception("feed %s: unexpected error while polling", self.name)
@@ -138,11 +138,11 @@ class Poller:
                 observe=headers.append,
             )
         finally:
-            self._budget.answered(request.weight, headers[0] if headers else {})
+            self.budget.answered(request.weight, headers[0] if headers else {})
 
     def _declare(self, requests: list[Request]) -> None:
         weight = sum(r.weight / max(r.max_age_s, self.interval_s) for r in requests)
-        self._budget.plan(self.name, weight * MINUTE_S, self.interval_s)
+        self.budget.plan(self.name, weight * MINUTE_S, self.interval_s)
 
     def _judge(self, poll: Poll) -> None:
         """Turn what came of a poll into the feed's state."""
@@ -150,7 +150,7 @@ class Poller:
             self.status.counters.polls += 1
         if poll.complete:
             self._declare(poll.planned)
-            self._budget.warn()
+            self.budget.warn()
         if poll.failure:
             self._failed(poll.failure)
         elif poll.events:
@@ -198,11 +198,11 @@ class Poller:
             age_s = 0.0 if last is None else self._clock() - last
             effective_s = self._on_grid(age_s + poll.short_s)
         if poll.short_s:
-            effective_s = max(effective_s, self._on_grid(self.interval_s * self._budget.overload))
+            effective_s = max(effective_s, self._on_grid(self.interval_s * self.budget.overload))
         # Less now and then than always: the state must not change with each poll.
         self._limited_until = self._clock() + 2 * effective_s + self.interval_s
         if poll.short_s:
-            text = f"the request budget of {self._budget.host} allows a poll every"
+            text = f"the request budget of {self.budget.host} allows a poll every"
             self._limit(f"{text} {effective_s:g} s", effective_s, "budget")
         else:
             text = f"a poll of {poll.ordinary:,} requests takes about {effective_s:g} s"
@@ -216,7 +216,7 @@ class Poller:
 
     def _failed(self, error: AggregatorError) -> None:
         if isinstance(error, RateLimitedError):
-            self._budget.block(error.retry_after_s, str(error))
+            self.budget.block(error.retry_after_s, str(error))
             self._blocked()
             return
         refused = isinstance(error, RefusedError)
@@ -224,13 +224,13 @@ class Poller:
         self.status.down(str(error), error)
 
     def _blocked(self) -> None:
-        until_us = self._hub.now_us() + round(self._budget.blocked_s * 1e6)
-        reason = self._budget.block_reason
+        until_us = self._hub.now_us() + round(self.budget.blocked_s * 1e6)
+        reason = self.budget.block_reason
         self._limited_until = float("-inf")
         self.status.limited(reason, self.interval_s, "blocked", until_us)
 
     def _wait(self, seconds: float) -> None:
-        self._not_before = self._clock() + seconds
+        self.not_before = self._clock() + seconds
 
 
 def _innermost(error: BaseException) -> str:

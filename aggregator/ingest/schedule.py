@@ -88,6 +88,12 @@ class Schedule:
         jitter_s = min(LONGEST_JITTER_S, poller.interval_s / JITTER_SHARE)
         self._entries.append(_Entry(poller, jitter_s, self.clock()))
 
+    def next_poll_s(self, name: str) -> float | None:
+        """Return in how many seconds a feed is polled next, as far as that is known."""
+        job = next((e.job for e in self._entries if e.poller.name == name), None)
+        due = job.next_run_time if job is not None else None
+        return None if due is None else (due - datetime.now(UTC)).total_seconds()
+
     async def run(self) -> None:
         """Poll until cancelled; when it returns, no poll is under way any more."""
         scheduler = self._scheduler()

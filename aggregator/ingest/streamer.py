@@ -1,53 +1,61 @@
-"""Runs a streamed feed: connects, and connects again, for as long as the daemon lives."""
+"""
+Runs a streamed feed: connects, and connects again, for as long as the daemon lives.
+
+Where a connection is to be replaced while it still works, a second one is opened first (make
+before break). Its data are held back (`merge`) until it can lead with nothing lost; then the first
+is closed.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import logging
+import math
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Literal
 
 import aiohttp
-from yarl import URL
 
 from aggregator.channel import Channel
 from aggregator.config import Feed
 from aggregator.connector import StreamConnector
-from aggregator.errors import ConnectorError
 from aggregator.hub import Hub
 from aggregator.options import StreamOptions
 
 from .backoff import Backoff, Uniform
-from .connection import CLOSE_TIMEOUT_S, MAX_FRAME_BYTES, Connection, WebSocket
 from .dial import DialLimiter
 from .failure import (
-    LeavingError,
     NothingKnownError,
     RateLimitedError,
     RefusedError,
     StaleError,
     UpstreamError,
-    from_network,
     kind_of,
-    place,
     printable,
-    refusal,
 )
+from .fetcher import Fetcher
 from .freshness import FeedStatus
+from .line import Line
+from .merge import Merge
 
 log = logging.getLogger(__name__)
 
-CONNECT_TIMEOUT_S = 10.0
-"""From the name's resolution to the end of the WebSocket's handshake."""
+CHECK_S = 0.02
+"""How often it is looked whether a second connection can lead."""
+
+Reason = Literal["age", "notice", "operator", "stale"]
+"""Why a connection is replaced."""
 
 
 class Streamer:
     """
     One streamed feed.
 
-    A connector instance lives as long as one connection. Of what it may return, `Fetch` is not
-    offered here: it is counted as unhandled.
+    A connector instance lives as long as one connection.
 
     Args:
         feed: the configured feed, with a `StreamConnector`.
@@ -56,13 +64,14 @@ class Streamer:
         session: what to connect with; its owner closes it.
         status: the feed's state.
         dial: spreads out the attempts to connect of all feeds.
+        fetcher: makes the requests that connectors ask for, if the feed has an address for them.
         clock: a monotonic clock, in seconds.
         sleep: waits between two attempts.
-        uniform: the back-off's random numbers.
+        uniform: the random numbers of back-offs and ages.
 
     """
 
-    def __init__(  # noqa: PLR0917 - the parts that every runner has
+    def __init__(  # noqa: PLR0917 - the parts that every runner has, with lines for each
         self,
         feed: Feed,
         channel: Channel,
@@ -71,6 +80,7 @@ class Streamer:
         status: FeedStatus,
         dial: DialLimiter,
         *,
+        fetcher: Fetcher | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         uniform: Uniform = random.uniform,
@@ -82,109 +92,209 @@ class Streamer:
         self.name = feed.name
         self.options = feed.options
         self.status = status
-        self._cls = feed.cls
-        self._channel = channel
-        self._hub = hub
-        self._session = session
-        self._dial = dial
+        self._hub, self.fetcher = hub, fetcher
         self._clock = clock
         self._sleep = sleep
+        self._merge = Merge(hub, channel)
+        self._new_line = functools.partial(
+            Line,
+            connector=functools.partial(feed.cls, feed.options),
+            channel=channel,
+            merge=self._merge,
+            session=session,
+            status=status,
+            dial=dial,
+            fetcher=fetcher,
+            watcher=self,
+            clock=clock,
+            uniform=uniform,
+        )
         self._backoff = Backoff(feed.options.max_backoff_s, uniform=uniform)
         self._url = 0
-        self._had_data = False
+        self._news = asyncio.Event()
+        self.line: Line | None = None
+        # Why the line is to be replaced, and when at the earliest.
+        self._wanted: Reason | None = None
+        self._not_before = -math.inf
+        self._rotation_backoff = Backoff(feed.options.max_backoff_s, uniform=uniform)
+
+    def rotate(self, reason: Reason, *, next_url: bool = False) -> bool:
+        """
+        Have the connection replaced by a second one; with `next_url`, one to the next address.
+
+        Returns at once. Nothing is lost by it, and the state of the feed does not change. What
+        fails is tried again, for as long as the present connection lives.
+
+        Returns:
+            Whether there is one; else the feed is about to connect anyway.
+
+        """
+        line = self.line
+        if line is None or line.ended or line.connection is None:
+            return False
+        if next_url:
+            self._next_url()
+        self._wanted, self._not_before = reason, -math.inf
+        self._news.set()
+        return True
+
+    @property
+    def addresses(self) -> int:
+        """How many there are to connect to."""
+        return len(self.options.urls)
+
+    @property
+    def rotating(self) -> bool:
+        """Whether the connection is being replaced, or is to be."""
+        return self._wanted is not None
+
+    def resubscribe(self, instruments: Iterable[str]) -> bool:
+        """Have silent instruments subscribed to again; return whether that can be done."""
+        connection = self.line.connection if self.line is not None else None
+        return connection is not None and connection.resubscribe(instruments)
 
     async def run(self) -> None:
-        """Keep one connection until cancelled; then it is closed within a second."""
-        while True:
-            wait_s = await self._once()
-            # On Python 3.11 a TaskGroup forgets that it was cancelled if a task of it failed too.
-            if (task := asyncio.current_task()) and task.cancelling():
-                raise asyncio.CancelledError
-            self.status.counters.reconnects += 1
-            await self._sleep(wait_s)
+        """Keep a connection until cancelled; then all there are are closed within a second."""
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                line = self._begin(tasks, leads=True)
+                while (reason := await self._until_due(line)) is not None:
+                    line = await self._rotate(tasks, line, reason)
+                wait_s = self._judge(line)
+                self.status.counters.reconnects += 1
+                await self._sleep(wait_s)
 
-    async def _once(self) -> float:
-        """Hold one connection to its end; return how many seconds to wait before the next."""
-        self._had_data = False
-        failure: BaseException = UpstreamError("connection lost")
-        try:
-            await self._connect()
-        # The one broad except of this runner: a bug in one connector must not stop the others.
-        except* Exception as group:  # noqa: BLE001
-            failure = _innermost(group)
-        if self._had_data:
+    # What lines say.
+
+    def changed(self) -> None:
+        """Take note that a connection is open, or has ended."""
+        self._news.set()
+
+    def leaving(self) -> None:
+        """Take note that the venue said that it will close the connection."""
+        self.rotate("notice")
+
+    # One connection.
+
+    def _begin(self, tasks: asyncio.TaskGroup, *, leads: bool) -> Line:
+        line = self._new_line(self.options.urls[self._url])
+        if leads:
+            line.lead()
+        line.start(tasks)
+        return line
+
+    async def _until_due(self, line: Line) -> Reason | None:
+        """Return why a connection is to be replaced, when it is time to; `None` at its end."""
+        self.line = line
+        while not line.ended:
+            now = self._clock()
+            if self._wanted is None and now >= line.until:
+                self._wanted = "age"
+            due = line.until if self._wanted is None else self._not_before
+            if now >= due:
+                return self._wanted
+            await self._news_within(due - now)
+        self.line = self._wanted = None
+        return None
+
+    async def _news_within(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(None if seconds == math.inf else seconds):
+                await self._news.wait()
+        self._news.clear()
+
+    def _judge(self, line: Line) -> float:
+        """Turn the end of a connection into the feed's state and a wait in seconds."""
+        status, failure = self.status, line.failure
+        if line.had_data:
             self._backoff.reset()
         else:
-            self._url = (self._url + 1) % len(self.options.urls)
-        return self._judge(failure)
-
-    async def _connect(self) -> None:
-        url = self.options.urls[self._url]
-        connector = self._cls(self.options)
-        log.debug("feed %s: connecting to %s", self.name, place(url))
-        await self._dial.turn(URL(url).host or "")
-        self.status.connecting("connecting")
-        ws = await self._open(url)
-        # The venue lets us in: what it refused before limits the feed no more.
-        self.status.unlimited()
-        connection = Connection(
-            ws,
-            connector,
-            channel=self._channel,
-            hub=self._hub,
-            status=self.status,
-            clock=self._clock,
-        )
-        try:
-            await connection.run()
-        finally:
-            self._had_data = connection.had_data
-
-    async def _open(self, url: str) -> WebSocket:
-        try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                return await self._session.ws_connect(
-                    url,
-                    timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_TIMEOUT_S),
-                    # A pong should be seen here, and sent from the one place that sends.
-                    autoping=False,
-                    autoclose=False,
-                    heartbeat=None,
-                    compress=0,
-                    max_msg_size=MAX_FRAME_BYTES,
-                    decode_text=False,
-                )
-        except aiohttp.WSServerHandshakeError as e:
-            known = refusal(self._channel.exchange, e.status, e.headers or {})
-            text = f"HTTP {e.status} instead of a WebSocket"
-            raise known or UpstreamError(text, "http") from None
-        except (aiohttp.ClientError, OSError) as e:  # TimeoutError is one of OSError
-            raise from_network(e, CONNECT_TIMEOUT_S) from None
-
-    def _judge(self, failure: BaseException) -> float:
-        """Turn the end of a connection into the feed's state and a wait in seconds."""
-        status = self.status
-        if isinstance(failure, LeavingError) and self._had_data:
-            status.connecting(str(failure))
+            self._next_url()
+        if line.leaving:
+            status.connecting(line.problem)
             return 0.0
-        status.counters.error(kind_of(failure))
+        status.counters.error(kind_of(failure), line.problem)
+        wait_s = _pause(failure, self._backoff)
         if isinstance(failure, RateLimitedError):
-            wait_s = max(failure.retry_after_s, self._backoff.next())
             until_us = self._hub.now_us() + round(wait_s * 1e6)
-            status.limited(str(failure), 0.0, "blocked", until_us)
-            return wait_s
-        if isinstance(failure, StaleError):
-            status.stale(str(failure))
-        elif isinstance(failure, UpstreamError | ConnectorError):
-            status.down(str(failure), failure)
-        elif status.down(f"unexpected error: {printable(type(failure).__name__)}", failure):
+            status.limited(line.problem, 0.0, "blocked", until_us)
+        elif isinstance(failure, StaleError):
+            status.stale(line.problem)
+        elif status.down(line.problem, failure) and line.is_bug:
             log.error("feed %s: unexpected error", self.name, exc_info=failure)
-        if isinstance(failure, RefusedError | NothingKnownError):
-            return self._backoff.longest()
-        return self._backoff.next()
+        return wait_s
+
+    def _next_url(self) -> None:
+        self._url = (self._url + 1) % len(self.options.urls)
+
+    # A second one.
+
+    async def _rotate(self, tasks: asyncio.TaskGroup, first: Line, reason: Reason) -> Line:
+        """Open a second connection; return the one that leads then."""
+        second = self._begin(tasks, leads=False)
+        while (problem := self._problem(first, second)) is None:
+            await self._news_within(CHECK_S)
+        if problem:
+            self._give_up(second, problem)
+            return first
+        self._take_over(first, second, reason)
+        return second
+
+    def _problem(self, first: Line, second: Line) -> str | None:
+        """Return why the second can't lead, nothing if it can; `None`: that has to be seen yet."""
+        if second.ended:
+            return second.problem
+        if first.ended:
+            return ""
+        return self._merge.verdict(second.inlet, self._clock(), second.unknown)
+
+    def _take_over(self, first: Line, second: Line, reason: Reason) -> None:
+        status = self.status
+        second.lead()
+        first.stop()
+        self._wanted, self._not_before = None, -math.inf
+        broken = first.ended and not first.leaving
+        if broken:
+            status.counters.error(kind_of(first.failure), first.problem)
+        if first.ended and not second.had_data:
+            # The second is too late. It goes on as the only one.
+            status.counters.reconnects += 1
+            status.connecting(first.problem)
+            return
+        now = self._clock()
+        if second.had_data:
+            self._rotation_backoff.reset()
+            status.data(now)
+        status.counters.rotate(reason)
+        log.log(
+            logging.WARNING if broken else logging.INFO,
+            "feed %s: connection replaced (%s); both were open for %.1f s%s",
+            self.name,
+            reason,
+            now - (second.inlet.opened or now),
+            f", until the first failed: {printable(first.problem)}" if broken else "",
+            exc_info=first.failure if broken and first.is_bug else None,
+        )
+
+    def _give_up(self, second: Line, problem: str) -> None:
+        failure = second.failure if second.ended else UpstreamError(problem, "timeout")
+        second.stop()
+        self.status.counters.error(kind_of(failure), problem)
+        self._next_url()
+        wait_s = _pause(failure, self._rotation_backoff)
+        self._not_before = self._clock() + wait_s
+        log.warning(
+            "feed %s: no second connection: %s; the first stays, next attempt in %.1f s",
+            self.name,
+            printable(problem),
+            wait_s,
+            exc_info=failure if second.ended and second.is_bug else None,
+        )
 
 
-def _innermost(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+def _pause(failure: BaseException, backoff: Backoff) -> float:
+    """Return how many seconds to wait after an attempt that failed."""
+    if isinstance(failure, RefusedError | NothingKnownError):
+        return backoff.longest()
+    wait_s = backoff.next()
+    return max(failure.retry_after_s, wait_s) if isinstance(failure, RateLimitedError) else wait_s

@@ -1,6 +1,5 @@
 """Binance's market-data REST interface with its real weights, limits and refusals."""
 
-import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -8,33 +7,17 @@ from typing import Any
 import orjson
 from aiohttp import web
 
+from aggregator.simulator import binance_query as query
 from aggregator.simulator import binance_shapes as shapes
+from aggregator.simulator.candle_shapes import kline_row
+from aggregator.simulator.candles import INTERVALS_MS
 from aggregator.simulator.depth import Books
 from aggregator.simulator.limits import Verdict, WeightMeter
 from aggregator.simulator.market import Instrument, Market
 
-# Upper case, but any alphabet: the venue has symbols outside ASCII.
-_SYMBOL = r"(?:[^\Wa-z]|[-.]){1,50}"
-_ONE = re.compile(_SYMBOL)
-# No space after the comma: the venue refuses that too.
-_MANY = re.compile(rf'\[("{_SYMBOL}"(,"{_SYMBOL}")*)?\]')
 _MAX_METERS = 64
 _MAX_DEPTH = 5000
-
-
-class Refusal(Exception):  # noqa: N818 -- an answer, not a fault of ours
-    """HTTP 400 with Binance's code and message."""
-
-    def __init__(self, code: int, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-
-
-def _illegal(name: str, legal: str) -> Refusal:
-    return Refusal(
-        -1100, f"Illegal characters found in parameter '{name}'; legal range is '{legal}'."
-    )
+_MAX_TRADES = 1000
 
 
 def _json(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
@@ -105,6 +88,15 @@ class BinanceRest:
             web.get(
                 f"{prefix}/depth", self._route(self._depth, ("symbol", "limit", "symbolStatus"))
             ),
+            web.get(f"{prefix}/trades", self._route(self._trades, ("symbol", "limit"))),
+            web.get(
+                f"{prefix}/historicalTrades",
+                self._route(self._trades, ("symbol", "limit", "fromId")),
+            ),
+            web.get(
+                f"{prefix}/klines",
+                self._route(self._klines, ("symbol", "interval", "startTime", "endTime", "limit")),
+            ),
         ]
 
     def _route(
@@ -115,13 +107,13 @@ class BinanceRest:
                 sent = len(request.query)
                 read = sum(name in known for name in request.query)
                 if read < sent:
-                    raise Refusal(
+                    raise query.Refusal(
                         -1104,
                         f"Not all sent parameters were read; read '{read}' parameter(s) "
                         f"but was sent '{sent}'.",
                     )
                 weight, build = answer(request)
-            except Refusal as refusal:
+            except query.Refusal as refusal:
                 # A refused request costs too; what exactly is not documented, so the least.
                 refused, headers = self._admit(request, 1)
                 body = {"code": refusal.code, "msg": refusal.message}
@@ -166,17 +158,17 @@ class BinanceRest:
         return 1, dict
 
     def _time(self, request: web.Request) -> tuple[int, Callable[[], Any]]:
-        return 1, lambda: {"serverTime": shapes.now_ms() * _scale(request)}
+        return 1, lambda: {"serverTime": shapes.now_ms() * query.scale(request)}
 
     def _info(self, request: web.Request) -> tuple[int, Callable[[], Any]]:
-        chosen = self._chosen(request)
+        chosen = query.instruments(self._market, request)
         shown = request.query.get("showPermissionSets", "true")
         if shown not in ("true", "false"):
-            raise _illegal("showPermissionSets", "true|false")
+            raise query.illegal("showPermissionSets", "true|false")
         weight = {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1}
         return 20, lambda: {
             "timezone": "UTC",
-            "serverTime": shapes.now_ms() * _scale(request),
+            "serverTime": shapes.now_ms() * query.scale(request),
             "rateLimits": [weight | {"limit": self._weight_limit}, *shapes.RATE_LIMITS],
             "exchangeFilters": [],
             "symbols": [
@@ -186,19 +178,19 @@ class BinanceRest:
         }
 
     def _price(self, request: web.Request) -> tuple[int, Callable[[], Any]]:
-        chosen = self._chosen(request)
+        chosen = query.instruments(self._market, request)
         return _light(request), lambda: self._rows(request, chosen, shapes.price)
 
     def _book_ticker(self, request: web.Request) -> tuple[int, Callable[[], Any]]:
-        chosen = self._chosen(request)
+        chosen = query.instruments(self._market, request)
         return _light(request), lambda: self._rows(request, chosen, shapes.book_ticker)
 
     def _day(self, request: web.Request) -> tuple[int, Callable[[], Any]]:
-        chosen = self._chosen(request)
+        chosen = query.instruments(self._market, request)
         kind = request.query.get("type", "FULL")
         if kind not in ("FULL", "MINI"):
-            raise Refusal(-1130, "Data sent for parameter 'type' is not valid.")
-        now, scale = shapes.now_ms(), _scale(request)
+            raise query.Refusal(-1130, "Data sent for parameter 'type' is not valid.")
+        now, scale = shapes.now_ms(), query.scale(request)
 
         def row(one: Instrument) -> dict[str, Any]:
             return shapes.day(one, full=kind == "FULL", closed_ms=now, scale=scale)
@@ -206,18 +198,41 @@ class BinanceRest:
         return _day_weight(chosen), lambda: self._rows(request, chosen, row)
 
     def _depth(self, request: web.Request) -> tuple[int, Callable[[], Any]]:
-        text = request.query.get("limit", "100")
-        if not (text.isascii() and text.isdigit() and len(text) <= 20):
-            raise _illegal("limit", "^[0-9]{1,20}$")
-        limit = min(int(text), _MAX_DEPTH)
-        if limit == 0:
-            raise Refusal(-1130, "Data sent for parameter 'limit' is not valid.")
-        chosen = self._chosen(request)
-        if not chosen:
-            raise Refusal(
-                -1102, "Mandatory parameter 'symbol' was not sent, was empty/null, or malformed."
-            )
-        return _depth_weight(limit), lambda: shapes.depth(self._books.of(chosen[0]), limit)
+        limit, one = query.limit(request, 100, _MAX_DEPTH), query.instrument(self._market, request)
+        return _depth_weight(limit), lambda: shapes.depth(self._books.of(one), limit)
+
+    def _trades(self, request: web.Request) -> tuple[int, Callable[[], Any]]:
+        limit, one = query.limit(request, 500, _MAX_TRADES), query.instrument(self._market, request)
+        since = query.whole(request, "fromId", -1)
+        scale = query.scale(request)
+
+        def rows() -> list[dict[str, Any]]:
+            kept = list(one.recent)
+            # From a number on they begin with the oldest, else they end with the newest.
+            chosen = [last for last in kept if last.trade_id >= since][:limit]
+            return [
+                shapes.trade_row(one, last, scale)
+                for last in (chosen if since >= 0 else kept[-limit:])
+            ]
+
+        return 25, rows
+
+    def _klines(self, request: web.Request) -> tuple[int, Callable[[], Any]]:
+        limit, one = query.limit(request, 500, _MAX_TRADES), query.instrument(self._market, request)
+        interval_ms = INTERVALS_MS.get(request.query.get("interval", ""))
+        if interval_ms is None:
+            raise query.Refusal(-1120, "Invalid interval.")
+        since, until = query.whole(request, "startTime", 0), query.whole(request, "endTime", 10**18)
+        scale = query.scale(request)
+
+        def rows() -> list[list[Any]]:
+            candles = self._market.candles.of(one, interval_ms)
+            kept = [c for c in candles if since <= c.start_ms <= until]
+            # From a time on they begin with the oldest, else they end with the newest.
+            chosen = kept[:limit] if since else kept[-limit:]
+            return [kline_row(one, candle, interval_ms, scale) for candle in chosen]
+
+        return 2, rows
 
     def _rows(
         self,
@@ -228,40 +243,6 @@ class BinanceRest:
         rows = [row(one) for one in (self._market if chosen is None else chosen)]
         return rows[0] if "symbol" in request.query else rows
 
-    def _chosen(self, request: web.Request) -> list[Instrument] | None:
-        """Return the instruments asked for by `symbol` or `symbols`; None = all."""
-        query = request.query
-        if "symbol" in query and "symbols" in query:
-            raise Refusal(-1128, "Combination of optional parameters invalid.")
-        if "symbol" in query:
-            if not query["symbol"]:
-                raise Refusal(-1105, "Parameter 'symbol' was empty.")
-            if not _ONE.fullmatch(query["symbol"]):
-                raise _illegal("symbol", r"^[\w\-._&&[^a-z]]{1,50}$")
-            names = [query["symbol"]]
-        elif "symbols" in query:
-            if not _MANY.fullmatch(query["symbols"]):
-                raise _illegal(
-                    "symbols",
-                    r'^\[("[\w\-._&&[^a-z]]{1,50}"(,"[\w\-._&&[^a-z]]{1,50}"){0,}){0,1}\]$',
-                )
-            names = orjson.loads(query["symbols"])
-        else:
-            return None
-        if not names:
-            raise Refusal(-1105, "Parameter 'symbols' was empty.")
-        if len(set(names)) < len(names):
-            raise Refusal(-1151, "Symbol is present multiple times in the list.")
-        found = [self._market.by_symbol.get(name) for name in names]
-        if None in found:
-            raise Refusal(-1121, "Invalid symbol.")
-        return [one for one in found if one is not None]
-
 
 def _light(request: web.Request) -> int:
     return 2 if "symbol" in request.query else 4
-
-
-def _scale(request: web.Request) -> int:
-    unit = request.headers.get("X-MBX-TIME-UNIT", "").upper()
-    return 1000 if unit == "MICROSECOND" else 1

@@ -122,17 +122,29 @@ def book_ticker_event(book: Book) -> dict[str, Any]:
 
 def trade(one: Instrument, last: Trade) -> dict[str, Any]:
     """`trade`."""
-    ms = now_ms()
     return {
         "e": "trade",
-        "E": ms,
+        "E": now_ms(),
         "s": one.symbol,
         "t": last.trade_id,
         "p": eight(last.ticks, one.decimals),
         "q": eight(last.lots, one.lot_decimals),
-        "T": ms,
+        "T": last.ms,
         "m": last.buyer_is_maker,
         "M": True,
+    }
+
+
+def trade_row(one: Instrument, last: Trade, scale: int = 1) -> dict[str, Any]:
+    """Return a row of REST `trades` and `historicalTrades`; `scale` as with `day`."""
+    return {
+        "id": last.trade_id,
+        "price": eight(last.ticks, one.decimals),
+        "qty": eight(last.lots, one.lot_decimals),
+        "quoteQty": eight(last.ticks * last.lots, one.decimals + one.lot_decimals),
+        "time": last.ms * scale,
+        "isBuyerMaker": last.buyer_is_maker,
+        "isBestMatch": True,
     }
 
 

@@ -1,7 +1,6 @@
 """Binance's streams: raw and combined, SUBSCRIBE and its kin, pings from the server."""
 
 import asyncio
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,17 +9,13 @@ import orjson
 from aiohttp import web
 
 from aggregator.simulator import binance_shapes as shapes
-from aggregator.simulator.connection import PING, Connection, frame
+from aggregator.simulator import binance_topics as topics
+from aggregator.simulator.connection import PING, Connection
 from aggregator.simulator.depth import Books
 from aggregator.simulator.faults import Fault, Faults
 from aggregator.simulator.limits import Window
-from aggregator.simulator.market import Instrument, Market
+from aggregator.simulator.market import Market
 
-_STREAM = re.compile(
-    r"(?P<symbol>[^@!]+)@(?P<kind>trade|aggTrade|ticker|miniTicker|bookTicker"
-    r"|depth(?P<levels>5|10|20)?)(?P<speed>@100ms|@1000ms)?"
-)
-_ALL_MINI = "!miniTicker@arr"
 _MAX_STREAMS = 1024
 _VARIANTS = "`SUBSCRIBE`, `UNSUBSCRIBE`, `LIST_SUBSCRIPTIONS`, `SET_PROPERTY`, `GET_PROPERTY`"
 
@@ -34,18 +29,6 @@ class Peer:
     streams: dict[str, None] = field(default_factory=dict)
     pinged_at: float = 0.0
     ping: bytes | None = None
-
-
-@dataclass(slots=True)
-class Topic:
-    """One stream that somebody reads."""
-
-    name: str
-    kind: str
-    instrument: Instrument | None
-    levels: int
-    fast: bool
-    peers: set[Connection] = field(default_factory=set)
 
 
 class BinanceStreams:
@@ -67,7 +50,7 @@ class BinanceStreams:
         self._ping_s = ping_s
         self._pong_timeout_s = pong_timeout_s
         self._messages_per_s = messages_per_s
-        self._topics: dict[str, Topic] = {}
+        self._topics: dict[str, topics.Topic] = {}
 
     def accept(self, connection: Connection, request: web.Request) -> None:
         """Begin with a new connection; its path and query may name streams already."""
@@ -119,59 +102,19 @@ class BinanceStreams:
     def publish(self, *, tenth: bool, second: bool) -> None:
         """Send what the last step brought: `tenth` and `second` say whose turn it is."""
         for topic in self._topics.values():
-            if topic.kind in ("trade", "aggTrade", "bookTicker") or (
-                second if not topic.fast else tenth
+            for event in topics.events(
+                topic, self._market, self._books, tenth=tenth, second=second
             ):
-                event = self._event(topic)
-                if event is not None:
-                    _push(topic, event)
-
-    def _event(self, topic: Topic) -> Any:
-        """Return what the stream has to say now, None when nothing."""
-        one = topic.instrument
-        if one is None:
-            return [shapes.mini_ticker(each) for each in self._market if each.moved] or None
-        if topic.kind == "depth":
-            return self._depth(topic, one)
-        if topic.kind == "ticker":
-            return shapes.ticker(one)
-        if topic.kind == "miniTicker":
-            return shapes.mini_ticker(one)
-        if one.moved and topic.kind == "bookTicker":
-            return shapes.book_ticker_event(self._books.of(one))
-        form = shapes.trade if topic.kind == "trade" else shapes.agg_trade
-        return form(one, one.recent[-1]) if one.moved else None
-
-    def _depth(self, topic: Topic, one: Instrument) -> Any:
-        book = self._books.of(one)
-        if topic.levels:
-            return shapes.depth(book, topic.levels)
-        changes = book.take(topic.name)
-        return shapes.depth_update(one, changes) if changes else None
+                topic.push(event)
 
     def _subscribe(self, connection: Connection, name: str) -> None:
         peer: Peer = connection.state
         peer.streams[name] = None
-        topic = self._topics.get(name) or self._topic(name)
+        topic = self._topics.get(name) or topics.find(name, self._market, self._books)
         # A stream that does not exist is acknowledged and stays silent, as there.
         if topic is not None:
             self._topics[name] = topic
             topic.peers.add(connection)
-
-    def _topic(self, name: str) -> Topic | None:
-        if name == _ALL_MINI:
-            return Topic(name, "miniTicker", None, 0, fast=False)
-        match = _STREAM.fullmatch(name)
-        if match is None or match["symbol"] != match["symbol"].lower():
-            return None
-        kind = "depth" if match["kind"].startswith("depth") else match["kind"]
-        one = self._market.by_symbol.get(match["symbol"].upper())
-        if one is None or not one.trading or (match["speed"] and kind != "depth"):
-            return None
-        if kind == "depth" and not match["levels"]:
-            self._books.of(one).watch(name)
-        levels = int(match["levels"] or 0)
-        return Topic(name, kind, one, levels, fast=match["speed"] == "@100ms")
 
     def _unsubscribe(self, connection: Connection, name: str) -> None:
         connection.state.streams.pop(name, None)
@@ -237,7 +180,7 @@ class BinanceStreams:
 
     def _unacknowledged(self, params: list[str]) -> Fault | None:
         symbols = frozenset(name.partition("@")[0].upper() for name in params)
-        kinds = [_channel(name) for name in params] or [""]
+        kinds = [topics.kind_of(name) for name in params] or [""]
         for kind in kinds:
             if fault := self._faults.take("noack", "binance", instruments=symbols, channel=kind):
                 return fault
@@ -266,24 +209,6 @@ class BinanceStreams:
             _refuse(connection, 0, "Unknown property", number)
         else:
             _answer(connection, connection.state.combined, number)
-
-
-def _channel(name: str) -> str:
-    kind = name.partition("@")[2].partition("@")[0]
-    return "depth" if kind.startswith("depth") else kind
-
-
-def _push(topic: Topic, event: Any) -> None:
-    # Encoded once for all raw and once for all combined readers, and only if there are any.
-    forms: dict[bool, tuple[bytes, bytes]] = {}
-    channel = topic.kind if topic.instrument is not None else _ALL_MINI
-    symbol = "" if topic.instrument is None else topic.instrument.symbol
-    for connection in topic.peers:
-        combined = connection.state.combined
-        if combined not in forms:
-            payload = orjson.dumps({"stream": topic.name, "data": event} if combined else event)
-            forms[combined] = payload, frame(payload)
-        connection.push(*forms[combined], channel, symbol)
 
 
 def _answer(connection: Connection, result: Any, number: Any) -> None:

@@ -6,13 +6,16 @@ steps alone, not on which other instruments exist.
 """
 
 import random
+import time
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from aggregator.simulator.candles import Candles
 from aggregator.simulator.listing import BINANCE_ONLY, LISTED, Listing, extra_listings
 
-_RECENT_TRADES = 20
+# Of the extra ones, which are for load tests, there may be thousands.
+_EXTRA_TRADES = 20
 # One step in eight nothing happens to an instrument: real feeds are not regular either.
 _QUIET = 0.125
 _SIGMA = 0.00015
@@ -22,13 +25,14 @@ _DECAY_EVERY = 64
 
 @dataclass(frozen=True, slots=True)
 class Trade:
-    """One trade; `buyer_is_maker` is true where the taker sold."""
+    """One trade; `buyer_is_maker` is true where the taker sold, `ms` the wall clock."""
 
     trade_id: int
     ticks: int
     lots: int
     buyer_is_maker: bool
     step: int
+    ms: int = field(compare=False)
 
 
 class Instrument:
@@ -67,7 +71,7 @@ class Instrument:
         "volume",
     )
 
-    def __init__(self, listing: Listing, seed: int) -> None:
+    def __init__(self, listing: Listing, seed: int, trades_kept: int) -> None:
         self.base, self.quote = listing.base, listing.quote
         self.symbol = listing.base + listing.quote
         self.decimals, self.lot_decimals = listing.decimals, listing.lot_decimals
@@ -91,14 +95,14 @@ class Instrument:
         self.first_trade_id = rng.randint(1_000_000, 900_000_000)
         self.trade_id = self.first_trade_id + rng.randint(50_000, 900_000)
         self.last_lots = self._typical_lots
-        self.recent: deque[Trade] = deque(maxlen=_RECENT_TRADES)
+        self.recent: deque[Trade] = deque(maxlen=trades_kept)
         self.moved = False
         self._quote_around(start)
         if not listing.trading:
             self.bid = self.ask = self.bid_lots = self.ask_lots = 0
 
-    def step(self, number: int) -> bool:
-        """Walk one step; true when price, sizes and volume changed."""
+    def step(self, number: int, ms: int) -> bool:
+        """Walk one step, at this time; true when price, sizes and volume changed."""
         rng = self._rng
         if not self.trading or (rng.random() < _QUIET and self.recent):
             self.moved = False
@@ -110,7 +114,7 @@ class Instrument:
         lots = 1 + int(self._typical_lots * rng.expovariate(1.0))
         self.trade_id += 1
         self.last_lots = lots
-        self.recent.append(Trade(self.trade_id, ticks, lots, rng.random() < 0.5, number))
+        self.recent.append(Trade(self.trade_id, ticks, lots, rng.random() < 0.5, number, ms))
         self.high, self.low = max(self.high, ticks), min(self.low, ticks)
         self.volume += lots
         self.turnover += lots * ticks
@@ -148,16 +152,21 @@ class Instrument:
 
 
 class Market:
-    """All instruments, walked together; iterating gives them in listing order."""
+    """
+    All instruments, walked together; iterating gives them in listing order.
 
-    def __init__(self, seed: int, extra_instruments: int = 0) -> None:
+    `trades_kept` is how many trades of an instrument the venues can tell afterwards.
+    """
+
+    def __init__(self, seed: int, extra_instruments: int = 0, trades_kept: int = 1000) -> None:
         self.seed = seed
         self.steps = 0
-        listings = LISTED + extra_listings(extra_instruments) + BINANCE_ONLY
-        self.by_symbol = {
-            instrument.symbol: instrument
-            for instrument in (Instrument(listing, seed) for listing in listings)
-        }
+        self.candles = Candles()
+        extra = extra_listings(extra_instruments)
+        instruments = [Instrument(listing, seed, trades_kept) for listing in LISTED]
+        instruments += [Instrument(one, seed, min(trades_kept, _EXTRA_TRADES)) for one in extra]
+        instruments += [Instrument(listing, seed, trades_kept) for listing in BINANCE_ONLY]
+        self.by_symbol = {instrument.symbol: instrument for instrument in instruments}
         self.by_okx_id = {one.okx_id: one for one in self.by_symbol.values() if one.on_okx}
         # Priced for CoinGecko but listed nowhere; they walk with the rest.
         self._unlisted: list[Instrument] = []
@@ -168,15 +177,21 @@ class Market:
 
     def add_unlisted(self, listing: Listing) -> Instrument:
         """Add an instrument that walks along but is on no exchange."""
-        instrument = Instrument(listing, self.seed)
-        instrument.step(self.steps)
+        instrument = Instrument(listing, self.seed, 1)
+        instrument.step(self.steps, _now_ms())
         self._unlisted.append(instrument)
         return instrument
 
     def step(self) -> None:
         """Walk every instrument once."""
         self.steps = number = self.steps + 1
+        now_ms = _now_ms()
         for instrument in self.by_symbol.values():
-            instrument.step(number)
+            if instrument.step(number, now_ms):
+                self.candles.add(instrument.symbol, instrument.recent[-1])
         for instrument in self._unlisted:
-            instrument.step(number)
+            instrument.step(number, now_ms)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

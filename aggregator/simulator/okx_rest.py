@@ -7,6 +7,8 @@ import orjson
 from aiohttp import web
 
 from aggregator.simulator import okx_shapes as shapes
+from aggregator.simulator.candle_shapes import okx_row
+from aggregator.simulator.candles import OKX_BARS_MS
 from aggregator.simulator.depth import Books
 from aggregator.simulator.market import Instrument, Market
 
@@ -41,6 +43,8 @@ class OkxRest:
             web.get(f"{prefix}/market/ticker", self._route(self._ticker)),
             web.get(f"{prefix}/market/books", self._route(self._depth)),
             web.get(f"{prefix}/market/trades", self._route(self._trades)),
+            web.get(f"{prefix}/market/history-trades", self._route(self._history)),
+            web.get(f"{prefix}/market/candles", self._route(self._candles)),
             web.get(f"{prefix}/public/instruments", self._route(self._instruments)),
             web.get(f"{prefix}/public/time", self._route(self._time)),
         ]
@@ -68,6 +72,34 @@ class OkxRest:
         one, limit = self._one(request), _number(request, "limit", 100, 500)
         newest_first = list(reversed(one.recent))[:limit]
         return [shapes.trade(one, last, rest=True) for last in newest_first]
+
+    def _history(self, request: web.Request) -> list[Any]:
+        one, limit = self._one(request), _number(request, "limit", 100, 100)
+        # Bounded by the trade's id, or with 2 by its time in milliseconds.
+        by_id = _number(request, "type", 1, 2) == 1
+        after = _number(request, "after", 10**18, 10**18)
+        before = _number(request, "before", 1, 10**18) if "before" in request.query else 0
+        rows = [
+            shapes.trade(one, last, rest=True)
+            for last in reversed(one.recent)
+            if before < (last.trade_id if by_id else last.ms) < after
+        ]
+        return rows[:limit]
+
+    def _candles(self, request: web.Request) -> list[Any]:
+        one, limit = self._one(request), _number(request, "limit", 100, 300)
+        interval_ms = OKX_BARS_MS.get(request.query.get("bar", "1m"))
+        if interval_ms is None:
+            raise Refusal("51000", "Parameter bar error", 400)
+        after, before = (_number(request, name, 10**18, 10**18) for name in ("after", "before"))
+        before = before if "before" in request.query else 0
+        candles = self._market.candles.of(one, interval_ms)
+        rows = [
+            okx_row(one, candle, closed=candle is not candles[-1])
+            for candle in reversed(candles)
+            if before < candle.start_ms < after
+        ]
+        return rows[:limit]
 
     def _instruments(self, request: web.Request) -> list[Any]:
         wanted = request.query.get("instId")

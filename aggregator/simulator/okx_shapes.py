@@ -45,7 +45,7 @@ def trade(one: Instrument, last: Trade, *, rest: bool = False) -> dict[str, Any]
         "px": short(last.ticks + one.okx_offset, one.decimals),
         "sz": short(last.lots, one.lot_decimals),
         "side": "sell" if last.buyer_is_maker else "buy",
-        "ts": now_ms(),
+        "ts": str(last.ms),
     }
     if rest:
         return row | {"source": "0"}

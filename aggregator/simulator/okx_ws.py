@@ -7,6 +7,8 @@ from typing import Any
 import orjson
 
 from aggregator.simulator import okx_shapes as shapes
+from aggregator.simulator.candle_shapes import okx_row
+from aggregator.simulator.candles import OKX_BARS_MS
 from aggregator.simulator.connection import TEXT, Connection, frame
 from aggregator.simulator.depth import Books
 from aggregator.simulator.faults import Faults, plain
@@ -15,6 +17,8 @@ from aggregator.simulator.market import Instrument, Market
 
 _CHANNELS = frozenset({"tickers", "trades", "bbo-tbt", "books5", "books"})
 _DEPTH = 400
+# These are at another address, /ws/v5/business.
+_CANDLES_MS = {f"candle{bar}": ms for bar, ms in OKX_BARS_MS.items()}
 _READER = "books"
 _HEARTBEAT_S = 60.0
 _HOUR_S = 3600.0
@@ -41,11 +45,13 @@ class Topic:
     instrument: Instrument
     symbol: str
     pushed_at: float
+    # Of candles: the beginning of the one that was sent last.
+    sent_ms: int = 0
     peers: set[Connection] = field(default_factory=set)
 
 
 class OkxPublic:
-    """All connections to `/ws/v5/public` and what they read."""
+    """All connections to `/ws/v5/public` and `/ws/v5/business`, and what they read."""
 
     def __init__(
         self,
@@ -62,7 +68,7 @@ class OkxPublic:
         self._idle_s = idle_s
         self._requests_per_hour = requests_per_hour
         self._accepted = 0
-        self._topics: dict[str, dict[str, Topic]] = {channel: {} for channel in _ORDER}
+        self._topics: dict[str, dict[str, Topic]] = {c: {} for c in (*_ORDER, *_CANDLES_MS)}
 
     def accept(self, connection: Connection) -> None:
         """Begin with a new connection."""
@@ -123,6 +129,20 @@ class OkxPublic:
                 elif topic.instrument.moved:
                     _push(topic, {"data": [self._row(topic)]}, topic.peers)
 
+        for channel in _CANDLES_MS if tenth else ():
+            for topic in self._topics[channel].values():
+                if topic.instrument.moved:
+                    self._publish_candles(topic)
+
+    def _publish_candles(self, topic: Topic) -> None:
+        """Send how the last candle ended, if there is another, and the present one."""
+        one = topic.instrument
+        candles = self._market.candles.of(one, _CANDLES_MS[topic.channel])
+        for candle in [c for c in candles if c.start_ms >= topic.sent_ms]:
+            row = okx_row(one, candle, closed=candle is not candles[-1])
+            _push(topic, {"data": [row]}, topic.peers)
+        topic.sent_ms = candles[-1].start_ms
+
     def _publish_book(self, topic: Topic) -> None:
         changes = self._books.of(topic.instrument).take(_READER)
         now = asyncio.get_running_loop().time()
@@ -149,7 +169,7 @@ class OkxPublic:
         if (
             not isinstance(channel, str)
             or not isinstance(name, str)
-            or channel not in _CHANNELS
+            or channel not in (_CANDLES_MS if connection.path.endswith("business") else _CHANNELS)
             or name not in self._market.by_okx_id
         ):
             message = (
@@ -193,6 +213,10 @@ class OkxPublic:
             first = {"action": "snapshot", "data": [shapes.snapshot(book, _DEPTH)]}
         elif channel == "trades":
             return
+        elif channel in _CANDLES_MS:
+            candle = self._market.candles.of(one, _CANDLES_MS[channel])[-1]
+            topic.sent_ms = topic.sent_ms or candle.start_ms
+            first = {"data": [okx_row(one, candle, closed=False)]}
         else:
             first = {"data": [self._row(topic)]}
         _push(topic, first, {connection})

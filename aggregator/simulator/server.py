@@ -36,6 +36,7 @@ class Options:
     seed: int = 7
     ticks_per_s: float = 5.0  # 0: no walk of its own, `Simulator.tick` makes each step
     extra_instruments: int = 0
+    trades_kept: int = 1_000  # of each instrument, for REST
     cache_s: int = 5
     coingecko_calls_per_minute: int = 30
     coingecko_api_key: str | None = None
@@ -68,7 +69,7 @@ class Simulator:
         self.port = port
         self.options = given = Options(**options)
         self.faults = Faults(given.seed)
-        self.market = market = Market(given.seed, given.extra_instruments)
+        self.market = market = Market(given.seed, given.extra_instruments, given.trades_kept)
         self._journal = Journal()
         levels = given.book_levels
         self._books = (

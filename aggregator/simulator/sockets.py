@@ -41,7 +41,10 @@ class Sockets:
         """Return the routes, for the application."""
         return [
             web.get("/okx/ws/v5/public", self._serve),
+            web.get("/okx/ws/v5/business", self._serve),
             web.get("/binance/stream", self._serve),
+            # ccxt tells spot by "/stream" in the address, which there is part of the host.
+            web.get("/binance/stream/ws{slash:/?}{streams:.*}", self._serve),
             web.get("/binance/ws{slash:/?}{streams:.*}", self._serve),
         ]
 

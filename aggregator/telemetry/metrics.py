@@ -95,6 +95,13 @@ class Metrics(Collector):
             ("feed_errors", "What went wrong, by kind.", "kind", lambda c: c.errors),
             ("feed_skipped_polls", "Polls left out, by reason.", "reason", lambda c: c.skipped),
             ("feed_unhandled", "What the connector has no use for.", "name", lambda c: c.unhandled),
+            ("feed_rotations", "Connections replaced, by reason.", "reason", lambda c: c.rotations),
+            (
+                "feed_escalations",
+                "Steps taken against silent instruments.",
+                "step",
+                lambda c: c.escalations,
+            ),
         )
         for name, text, label, table in apart:
             kinds: Values = {
@@ -103,6 +110,13 @@ class Metrics(Collector):
                 for key, value in table(s.counters).items()
             }
             yield _counter(name, text, kinds, "feed", label)
+        drift: Values = {
+            (feed, *finding): count
+            for feed, s in statuses.items()
+            for finding, count in s.counters.drift.counts.items()
+        }
+        text = "What the venue sends otherwise than it documents."
+        yield _counter("feed_drift", text, drift, "feed", "kind", "where")
         events: Values = {(name,): n for name, n in self._ingest.scheduler_events.items()}
         yield _counter("scheduler_events", "Polls missed, doubled or failed.", events, "event")
         yield from self._of_states()
@@ -118,11 +132,17 @@ class Metrics(Collector):
         unknown: Values = {(feed,): len(s.unknown) for feed, s in self._ingest.statuses.items()}
         text = "Instruments that the venue does not know, or no longer lists."
         yield _gauge("feed_unknown_instruments", text, unknown, "feed")
+        counts: Values = {
+            (feed, state.value): count
+            for feed, each in self._ingest.instruments.items()
+            for state, count in each.counts().items()
+        }
+        yield _gauge("feed_instruments", "Instruments by state.", counts, "feed", "state")
         now_us = self._hub.now_us()
         ages: Values = {
             (name,): (now_us - max(slot.us for slot in slots)) / 1e6
             for name, channel in self._hub.channels.items()
-            if channel.exchange and (slots := channel.snapshot())
+            if channel.exchange and (slots := channel.values())
         }
         yield _gauge("feed_age_seconds", "Since the last message of the feed.", ages, "feed")
 

@@ -17,7 +17,7 @@ from aggregator.connector import (
     translate,
 )
 from aggregator.errors import ExchangeError, PayloadError
-from connectors.binance import _mid
+from connectors.binance.rest import _mid
 
 INVALID = b'{"code":-1121,"msg":"Invalid symbol."}'
 TICKERS = ("binance.prices", "binance.24hr")

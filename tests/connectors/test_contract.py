@@ -10,6 +10,7 @@ import importlib
 import inspect
 import json
 import os
+import pkgutil
 import re
 import typing
 
@@ -20,6 +21,7 @@ from pydantic import ValidationError
 from aggregator.connector import (
     Budget,
     Connector,
+    Fetch,
     KnownInstruments,
     Output,
     PollConnector,
@@ -29,7 +31,7 @@ from aggregator.connector import (
     slices,
 )
 from aggregator.errors import ConnectorError, ExchangeError
-from aggregator.model import Event, PriceUpdate
+from aggregator.model import BookUpdate, Event, Gap, PriceUpdate, TradeExecuted
 
 NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?")
 INSTRUMENT = re.compile(r'[^\s,:*"\\/]+/[A-Z0-9-]+')
@@ -53,6 +55,16 @@ def check(outputs):
     """Hold what comes out against the types that may."""
     assert all(isinstance(o, (*OUTPUT, ConnectorError)) for o in outputs)
     return outputs
+
+
+def modules(connector_type):
+    """Return the modules of a connector: its own, or all of its venue's package."""
+    module = importlib.import_module(connector_type.__module__)
+    package = importlib.import_module(module.__package__ or module.__name__)
+    if package.__name__ == "connectors" or not hasattr(package, "__path__"):
+        return [module]
+    names = [m.name for m in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")]
+    return [importlib.import_module(name) for name in names]
 
 
 def extended(payload):
@@ -103,41 +115,46 @@ def test_the_budget_is_a_function_of_the_options(sample):
 def test_addresses_are_checked(connector_name, connector_type, samples_of):
     """Where a venue is, is an address of HTTP or of a WebSocket, with a host."""
     options = samples_of(connector_name)[0].options.model_dump()
-    polled = issubclass(connector_type, PollConnector)
-    key, schemes = ("base_url", ("http", "https")) if polled else ("urls", ("ws", "wss"))
+    fields = connector_type.options_type.model_fields
+    assert "base_url" in fields or "urls" in fields
+    for key, schemes in (("base_url", ("http", "https")), ("urls", ("ws", "wss"))):
+        if key not in fields:
+            continue
 
-    def configure(address):
-        value = address if polled else [address]
-        return getattr(connector_type.options_type(**options | {key: value}), key)
+        def configure(address, key=key):
+            value = address if key == "base_url" else [address]
+            return getattr(connector_type.options_type(**options | {key: value}), key)
 
-    for scheme in schemes:
-        good = f"{scheme}://127.0.0.1:9000/v1"
-        assert configure(good) == (good if polled else [good])
-    others = {"http", "https", "ws", "wss"}.difference(schemes)
-    bad = [f"{scheme}://venue.example" for scheme in others]
-    for address in (*bad, *(text.format(schemes[1]) for text in NO_ADDRESSES)):
-        with pytest.raises(ValidationError, match="an address begins with"):
-            configure(address)
+        for scheme in schemes:
+            good = f"{scheme}://127.0.0.1:9000/v1"
+            assert configure(good) == (good if key == "base_url" else [good])
+        others = {"http", "https", "ws", "wss"}.difference(schemes)
+        bad = [f"{scheme}://venue.example" for scheme in others]
+        for address in (*bad, *(text.format(schemes[1]) for text in NO_ADDRESSES)):
+            with pytest.raises(ValidationError, match="an address begins with"):
+                configure(address)
 
 
 def test_imports_nothing_that_does_io(connector_type):
-    """A connector's module imports pure modules only, and says where the venue documents it."""
-    module = importlib.import_module(connector_type.__module__)
-    assert "https://" in (module.__doc__ or "")
-    for node in ast.walk(ast.parse(inspect.getsource(module))):
-        if isinstance(node, ast.Import):
-            assert {a.name for a in node.names} <= PURE
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0
-            names = {f"{node.module}.{a.name}" for a in node.names}
-            assert node.module in PURE or names <= PURE, f"imports {names}"
+    """A connector imports pure modules and its venue's own, and says where the venue's page is."""
+    found = modules(connector_type)
+    pure = PURE | {module.__name__ for module in found}
+    for module in found:
+        assert "https://" in (module.__doc__ or ""), module.__name__
+        for node in ast.walk(ast.parse(inspect.getsource(module))):
+            if isinstance(node, ast.Import):
+                assert {a.name for a in node.names} <= pure
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0
+                names = {f"{node.module}.{a.name}" for a in node.names}
+                assert node.module in pure or names <= pure, f"{module.__name__} imports {names}"
 
 
 def test_catches_nothing_and_reads_no_clock(connector_type):
     """A connector has no `try`, no `global`, no `await`, no clock and no output of its own."""
-    module = importlib.import_module(connector_type.__module__)
     banned = ast.Try | ast.TryStar | ast.Global | ast.Nonlocal | ast.AsyncFunctionDef | ast.Await
-    for node in ast.walk(ast.parse(inspect.getsource(module))):
+    trees = [ast.parse(inspect.getsource(module)) for module in modules(connector_type)]
+    for node in (node for tree in trees for node in ast.walk(tree)):
         assert not isinstance(node, banned), f"line {node.lineno}"
         if isinstance(node, ast.Attribute):
             assert node.attr not in CLOCKS, f"line {node.lineno}"
@@ -147,17 +164,18 @@ def test_catches_nothing_and_reads_no_clock(connector_type):
 
 def test_keeps_no_state_in_its_module(connector_type):
     """Nothing at the level of the module can change."""
-    module = importlib.import_module(connector_type.__module__)
-    for name, value in vars(module).items():
-        if not name.startswith("__"):
-            assert not isinstance(value, list | dict | set | bytearray | Connector), name
+    for module in modules(connector_type):
+        for name, value in vars(module).items():
+            if not name.startswith("__"):
+                assert not isinstance(value, list | dict | set | bytearray | Connector), name
 
 
 def test_asking_is_a_function_of_the_options(sample):
     """Two new connectors ask for the same, twice the same, and in a form a runner can use."""
     connector, first = sample.connect()
     assert first == sample.connect()[1]
-    assert all(isinstance(a, Request | Send) for a in first)
+    assert all(isinstance(a, Request | Send | Fetch) for a in first)
+    first = [a.request if isinstance(a, Fetch) else a for a in first]
     for action in first:
         if isinstance(action, Request):
             assert action.path.startswith("/")
@@ -166,8 +184,9 @@ def test_asking_is_a_function_of_the_options(sample):
             assert all(isinstance(t, str) for pair in texts for t in pair)
         else:
             json.loads(action.frame)
-    keys = [a.key for a in first if a.key]
-    assert len(keys) == len(set(keys))
+    for kind in (Request, Send):
+        keys = [a.key for a in first if a.key and isinstance(a, kind)]
+        assert len(keys) == len(set(keys))
     instruments = type(connector).instruments_of(sample.options)
     assert instruments is None or isinstance(instruments, frozenset)
 
@@ -193,7 +212,7 @@ def test_slices_are_the_same_outputs(sample):
             at_once = sample.outputs(sample.ready(number), line)
             sliced = slices(sample.ready(number).on_response(request, line.payload), 2)
             if not any(isinstance(o, ConnectorError) for o in at_once):
-                assert [o for part in sliced for o in part] == at_once
+                assert sample.plain([o for part in sliced for o in part]) == sample.plain(at_once)
 
 
 def test_messages_are_what_the_model_says(sample):
@@ -201,8 +220,14 @@ def test_messages_are_what_the_model_says(sample):
     for line, event in sample.events():
         assert INSTRUMENT.fullmatch(event.instrument)
         assert event.instrument.isprintable()
-        msgspec.json.decode(bytes(event.data))
+        if isinstance(event, Gap):
+            assert all(isinstance(value, int | str | None) for value in event.data.values())
+            continue
         assert event.exchange_us is None or 10**15 < event.exchange_us < 10**16
+        if isinstance(event, TradeExecuted | BookUpdate):
+            check_digits(sample, event)
+            continue
+        msgspec.json.decode(bytes(event.data))
         # A book's price is computed; every other number is the venue's own text.
         computed = event.exchange_us is None and event.bid and event.ask
         for key in ("price", "bid", "ask", "volume_24h", "change_24h_pct")[bool(computed) :]:
@@ -210,6 +235,21 @@ def test_messages_are_what_the_model_says(sample):
             if text and NUMBER.fullmatch(text):
                 assert text.encode() in line.payload, f"{key}: {text} is not the venue's"
         assert not computed or NUMBER.fullmatch(event.price)
+
+
+def check_digits(sample, event):
+    """Hold the numbers of a trade or a book against what has arrived."""
+    arrived = b"".join(line.payload for line in sample.lines)
+    if isinstance(event, TradeExecuted):
+        numbers = {event.price, event.quantity}
+        assert event.id.encode() in arrived
+    else:
+        levels = (*event.bids, *event.asks)
+        numbers = {level.price for level in levels} | {level.size for level in levels}
+        assert event.whole or event.book is not None
+    for text in numbers:
+        assert NUMBER.fullmatch(text)
+        assert text == "0" or text.encode() in arrived, f"{text} is not the venue's"
 
 
 def test_messages_are_of_instruments_that_are_known(sample):

@@ -63,6 +63,7 @@ class Daemon:
         self.moves = 0
         self.fanout = Fanout(self.hub, self.config.flush_window_s, self._moved)
         self.unready: list[dict[str, object]] = []
+        self.rotated: list[str] = []
         self.server = Server(
             self.hub,
             self.sessions,
@@ -70,8 +71,19 @@ class Daemon:
             channels=lambda: [{"name": name} for name in self.hub.channels],
             unready=lambda: self.unready,
             metrics=lambda: b"up 1\n",
+            rotate=self._rotate,
+            why=self._why,
         )
         self._task: asyncio.Task[None] | None = None
+
+    def _why(self, want: str) -> dict[str, object]:
+        if not self.hub.find(want):
+            raise LookupError(want)
+        return {"verdict": f"{want} is live"}
+
+    def _rotate(self, feed: str) -> str:
+        self.rotated.append(feed)
+        return {"prices": "", "others": "others is not connected"}[feed]
 
     def _moved(self) -> None:
         self.moves += 1

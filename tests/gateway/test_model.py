@@ -73,6 +73,8 @@ class Entry:
     place: tuple[str, str] | None
     content: object
     count: int = 0
+    aged: bool = False
+    """It is part of a snapshot, and says how old it is."""
 
 
 @dataclass
@@ -119,8 +121,11 @@ class Model:
         for old in self.waiting:
             if entry.place is not None and old.place == entry.place:
                 self.waiting.remove(old)
-                entry.count = old.count + (old.content != entry.content)
+                entry.count = old.count + (not entry.aged and old.content != entry.content)
                 break
+        else:
+            # A value of a snapshot is owed to nobody, unless it takes the place of one that was.
+            entry.count = -1 if entry.aged else 0
         self.waiting.append(entry)
 
     @contextlib.contextmanager
@@ -246,7 +251,7 @@ class Traffic(RuleBasedStateMachine):
         for seq, (channel, instrument) in sorted(
             snapshot, key=lambda item: (item[0], self.rank(item[1], good))
         ):
-            model.add(Entry((channel, instrument), (channel, seq)))
+            model.add(Entry((channel, instrument), (channel, seq), aged=True))
 
     @staticmethod
     def rank(place: tuple[str, str], good: list[str]) -> tuple[int, int]:
@@ -301,7 +306,7 @@ class Traffic(RuleBasedStateMachine):
         session.connection_lost(None)
 
     @staticmethod
-    def received(transport: Transport) -> list[tuple[object, int, bool]]:
+    def received(transport: Transport) -> list[tuple[object, int, bool, bool]]:
         found = []
         data = transport.data
         bits = transport.session.deflate_bits
@@ -326,14 +331,16 @@ class Traffic(RuleBasedStateMachine):
                 elif kind == "broadcast":
                     content = (kind,)
                 has_data = kind != "price_update" or "data" in message
-                found.append((content, message.get("conflated", 0), has_data))
+                assert ("age_us" in message) == ("stale" in message)
+                count, aged = message.get("conflated", 0), "age_us" in message
+                found.append((content, count, has_data, aged))
             data = data[start + size :]
         return found
 
     def check(self, number: int) -> None:
         _, transport, model = self.present[number]
         assert self.received(transport) == [
-            (e.content, e.count, has_data) for e, has_data in model.out
+            (e.content, max(e.count, 0), has_data, e.aged) for e, has_data in model.out
         ]
 
     @invariant()

@@ -12,6 +12,7 @@ import pytest
 import websockets
 from gateway.wsclient import KEY, TEXT, Client, Gone, Raw, eventually, frame, handshake
 
+from aggregator.gateway import operators as operators_module
 from aggregator.gateway import server as server_module
 from aggregator.gateway.origin import is_loopback, origin_allowed
 
@@ -338,7 +339,7 @@ async def test_broadcast_in_broken_chunks(daemon, caplog):
 
 async def test_broadcast_whose_body_stops(daemon, monkeypatch):
     """A body that does not arrive is given up on, with 408."""
-    monkeypatch.setattr(server_module, "BODY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(operators_module, "BODY_TIMEOUT_S", 0.05)
     request = post(b'{"message":"x"}', Content_Length="500")
     status, _, answer = await refused(daemon.port, request)
     assert (status, answer["code"]) == (408, "timeout")
@@ -392,9 +393,59 @@ async def test_broadcast_off_loopback(serve):
 
 
 @pytest.mark.parametrize(
+    ("feed", "status", "code"),
+    [("prices", 202, None), ("others", 409, "conflict"), ("nowhere", 404, "not_found")],
+)
+async def test_rotate(daemon, feed, status, code):
+    """The order is passed on; what can't be done is refused with the reason."""
+    async with await Raw.open(daemon.port) as raw:
+        await raw.write(post(b"", f"/feeds/{feed}/rotate"))
+        answered, _, body = await raw.response()
+    answer = json.loads(body)
+    assert (answered, answer.get("code")) == (status, code)
+    assert daemon.rotated == [feed]
+    if status == 202:
+        assert (answer["type"], answer["feed"]) == ("rotate_response", "prices")
+    if status == 409:
+        assert answer["message"] == "others is not connected"
+
+
+@pytest.mark.parametrize(("want", "status"), [("prices:BTC/USDT", 200), ("nowhere", 404)])
+async def test_why(daemon, want, status):
+    """What is asked for is passed on as it stands in the path, a slash included."""
+    async with await Raw.open(daemon.port) as raw:
+        await raw.write(f"GET /why/{want} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        answered, _, body = await raw.response()
+    assert answered == status
+    answer = json.loads(body)
+    assert answer.get("verdict") == (f"{want} is live" if status == 200 else None)
+    assert answer.get("code") == (None if status == 200 else "not_found")
+
+
+async def test_rotate_is_for_operators(serve):
+    """With a token it must be given; without one it works on loopback alone, and for no page."""
+    daemon = await serve(ops_token="secret")
+    path = "/feeds/prices/rotate"
+    status, _, answer = await refused(daemon.port, post(b"", path))
+    assert (status, answer["code"]) == (401, "unauthorized")
+    status, _, _ = await refused(daemon.port, post(b"", path, Origin="https://evil.example"))
+    assert status == 403
+    assert daemon.rotated == []
+    async with await Raw.open(daemon.port) as raw:
+        await raw.write(post(b"", path, Authorization="Bearer secret"))
+        assert (await raw.response())[0] == 202
+    assert daemon.rotated == ["prices"]
+    anywhere = await serve(host="0.0.0.0")
+    assert (await refused(anywhere.port, post(b"", path)))[0] == 403
+    assert anywhere.rotated == []
+
+
+@pytest.mark.parametrize(
     ("method", "path", "status"),
     [
         ("GET", "/ws/test", 405),
+        ("GET", "/feeds/prices/rotate", 405),
+        ("POST", "/feeds//rotate", 404),
         ("PUT", "/ws/test", 405),
         ("POST", "/healthz", 405),
         ("GET", "/", 404),

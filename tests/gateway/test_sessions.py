@@ -248,7 +248,7 @@ async def test_abort_of_what_has_ended(daemon):
         (session,) = daemon.sessions
         session.write(bytes(8_000_000))
         await client.write(frame(b"\x03\xe8", CLOSE))
-        await eventually(lambda: session.transport.is_closing())
+        await eventually(session.transport.is_closing)
         await client.ended()
     await eventually(lambda: not len(daemon.sessions))
     daemon.sessions.abort_later(session, 0.0)

@@ -7,13 +7,17 @@ import time
 from contextlib import asynccontextmanager
 
 import pytest
-from ingest.doubles import QuoteOptions, Quotes, Setup, Stream, stream_options
+from ingest.doubles import Ear, QuoteOptions, Quotes, Setup, Stream, stream_options
 
+from aggregator.config import Config, Feed, Server
 from aggregator.connector import Budget as Limits
+from aggregator.hub import Hub
 from aggregator.ingest.budget import Budget
 from aggregator.ingest.dial import DialLimiter
+from aggregator.ingest.feeds import Ingest
 from aggregator.ingest.poller import Poller
 from aggregator.ingest.streamer import Streamer
+from aggregator.registry import load
 
 
 class PollBench(Setup):
@@ -82,3 +86,39 @@ class StreamBench(Setup):
         """Run until the first connection has ended."""
         async with self.running(), asyncio.timeout(10):
             await self.slept.wait()
+
+
+def addresses(simulator, exchange):
+    """Return where a venue is, by the option that says so."""
+    return {
+        "binance": {
+            "base_url": simulator.binance_url,
+            "urls": [f"{simulator.binance_ws_url}/ws"],
+        },
+        "coingecko": {"base_url": simulator.coingecko_url},
+        "okx": {"base_url": simulator.okx_rest_url, "urls": [simulator.okx_url]},
+    }[exchange]
+
+
+@asynccontextmanager
+async def running(simulator, sections, **more):
+    """Run feeds at simulated venues: the whole side of the exchanges."""
+    hub = Hub()
+    feeds = []
+    for name, section in sections.items():
+        given = {**section, **more}
+        cls = load(given.pop("connector"))
+        for key, address in addresses(simulator, cls.exchange).items():
+            if key in cls.options_type.model_fields:
+                given.setdefault(key, address)
+        feeds.append(Feed(name, section["connector"], cls, cls.options_type(**given)))
+    system = Ear(hub, hub.system)
+    ingest = Ingest(hub, Config("test", Server(), tuple(feeds)))
+    ears = {feed.name: Ear(hub, hub.channels[feed.name]) for feed in feeds}
+    task = asyncio.create_task(ingest.run())
+    try:
+        yield ingest, system, ears
+    finally:
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task

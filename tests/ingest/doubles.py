@@ -48,13 +48,18 @@ class Clock:
 class Ear:
     """Hears everything of a channel."""
 
+    size = 1
+
     def __init__(self, hub: Hub, channel: Channel) -> None:
+        self.channel = channel
         self.messages: list[dict] = []
+        self.texts: list[str] = []
         self._heard = asyncio.Event()
         hub.register(self, frozenset({channel.name}))
 
     def offer(self, message: Message) -> None:
-        self.messages.append(json.loads(wire.payload_of(message.frame)))
+        self.texts.append(wire.payload_of(message.frame).decode())
+        self.messages.append(json.loads(self.texts[-1]))
         self._heard.set()
 
     @property

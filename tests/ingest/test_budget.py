@@ -55,6 +55,23 @@ def test_heavier_than_the_limit(clock):
     assert budget.try_take(90) == 0
 
 
+def test_evenly_within_a_second(clock):
+    """What streamed feeds fetch is spread over the second; what is polled is not."""
+    budget = Budget("okx", "host", Limits(per_second=9), clock)
+
+    assert budget.try_take(1, evenly=True) == 0
+    assert budget.try_take(1, evenly=True) == pytest.approx(1 / 9)
+    assert budget.try_take(1) == 0
+    clock.advance(1 / 9)
+    assert budget.try_take(1, evenly=True) == 0
+    went, start = 0, clock.now
+    while clock.now < start + 2:
+        wait_s = budget.try_take(1, evenly=True)
+        went += wait_s == 0
+        clock.advance(wait_s)
+    assert went <= 19
+
+
 def test_the_month_is_paced(clock):
     """A restart can't use up the month: little goes at once, the rest evenly over 30 days."""
     budget = Budget("coingecko", "host", Limits(per_minute=30, per_month=10_000), clock)

@@ -7,9 +7,9 @@ from aiohttp import WSMsgType, web
 from ingest.benches import StreamBench as Bench
 from ingest.doubles import Stream, script
 
-from aggregator.api import Send
-from aggregator.ingest import connection as connection_module
-from aggregator.ingest import streamer as streamer_module
+from aggregator.api import PriceUpdate, Send
+from aggregator.ingest import dial as dial_module
+from aggregator.ingest import sender as sender_module
 from aggregator.model import State
 
 PRICE = '{"BTC/USDT":"1.5"}'
@@ -194,7 +194,7 @@ async def test_closed_by_the_venue(session, venue, polite):
 
 async def test_a_frame_too_large(session, venue, monkeypatch):
     """A frame over the limit ends the connection with a reason."""
-    monkeypatch.setattr(streamer_module, "MAX_FRAME_BYTES", 1000)
+    monkeypatch.setattr(dial_module, "MAX_FRAME_BYTES", 1000)
     venue.answer = script("x" * 2000)
     bench = Bench(session, venue.ws_url)
     await bench.to_the_end()
@@ -221,9 +221,38 @@ async def test_what_frames_ask_to_send(session, venue):
         assert await said
 
 
+async def test_ticks(session, venue):
+    """What a connector gathers is published at its ticks, with the time of the tick."""
+
+    class Gathering(Stream):
+        def __init__(self, options):
+            super().__init__(options)
+            self.tick_s = 0.05
+            self.gathered = []
+
+        def on_frame(self, frame):
+            outputs = super().on_frame(frame)
+            if not isinstance(outputs[0], PriceUpdate):
+                return outputs
+            self.gathered += outputs
+            return []
+
+        def on_tick(self):
+            gathered, self.gathered = self.gathered, []
+            return gathered[-1:]
+
+    venue.answer = script(PRICE, '{"BTC/USDT":"1.6"}', '{"BTC/USDT":"1.7"}')
+    bench = Bench(session, venue.ws_url, cls=Gathering)
+    async with bench.running():
+        await bench.ear.until(lambda: bench.prices)
+        assert bench.status.state is State.LIVE
+
+    assert bench.prices == [("BTC/USDT", 1.7)]
+
+
 async def test_too_much_to_send(session, venue, monkeypatch):
     """What waits to be sent is bounded."""
-    monkeypatch.setattr(connection_module, "MAX_WAITING", 2)
+    monkeypatch.setattr(sender_module, "MAX_WAITING", 2)
     venue.answer = script()
     bench = Bench(session, venue.ws_url, instruments=["A/B", "C/D", "E/F"])
     await bench.to_the_end()
@@ -240,7 +269,7 @@ class Loud(Stream):
 
 async def test_a_venue_that_takes_nothing(session, venue, monkeypatch):
     """A venue that does not read is left without waiting for it, and no task remains."""
-    monkeypatch.setattr(connection_module, "SEND_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(sender_module, "SEND_TIMEOUT_S", 0.05)
     release = asyncio.Event()
 
     async def serve(request):
@@ -260,7 +289,7 @@ async def test_a_venue_that_takes_nothing(session, venue, monkeypatch):
 
 async def test_a_venue_that_does_not_answer_the_close(session, venue, monkeypatch):
     """A stop does not wait for a venue that does not answer."""
-    monkeypatch.setattr(connection_module, "CLOSE_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(sender_module, "CLOSE_TIMEOUT_S", 0.05)
     release = asyncio.Event()
 
     async def serve(request):
@@ -298,3 +327,52 @@ async def test_stop_says_goodbye(session, venue):
         await bench.ear.until(lambda: bench.prices)
     async with asyncio.timeout(10):
         assert await closed == 1000
+
+
+class Again(Stream):
+    """Can subscribe again; to `BTC/USDT` it fails."""
+
+    def resubscribe(self, instrument):
+        if instrument == "BTC/USDT":
+            raise TypeError("a bug")
+        return [Send(f"again {instrument}")]
+
+
+async def test_resubscribed(session, venue):
+    """What is silent is subscribed to again on the connection that there is, in order."""
+    heard = []
+
+    async def serve(request):
+        ws = web.WebSocketResponse()
+        await ws.prepare(request)
+        await ws.send_str(PRICE)
+        async for message in ws:
+            if message.data.startswith("again"):
+                heard.append(message.data)
+                await ws.send_str('{"ETH/USDT":"2"}')
+        return ws
+
+    venue.answer = serve
+    bench = Bench(session, venue.ws_url, cls=Again)
+    assert not bench.streamer.resubscribe(["ETH/USDT"])
+    async with bench.running():
+        await bench.ear.until(lambda: bench.prices)
+        assert bench.streamer.resubscribe(["ETH/USDT", "SOL/USDT"])
+        await bench.ear.until(lambda: len(bench.prices) == 3)
+    assert heard == ["again ETH/USDT", "again SOL/USDT"]
+    assert bench.counters.errors == {}
+
+
+async def test_what_can_not_be_resubscribed(session, venue):
+    """A connector that can't says so at once; a bug in one that can is that of its connection."""
+    venue.answer = script(PRICE)
+    bench = Bench(session, venue.ws_url)
+    async with bench.running():
+        await bench.ear.until(lambda: bench.prices)
+        assert not bench.streamer.resubscribe(["ETH/USDT"])
+    bench = Bench(session, venue.ws_url, cls=Again)
+    async with bench.running():
+        await bench.ear.until(lambda: bench.prices)
+        assert bench.streamer.resubscribe(["BTC/USDT"])
+        await bench.system.until(lambda: "down" in bench.system.states)
+    assert bench.status.reason == "unexpected error: TypeError"

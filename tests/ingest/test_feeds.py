@@ -110,3 +110,31 @@ async def test_no_feeds():
     """A daemon without feeds is a daemon."""
     async with running():
         await asyncio.sleep(0)
+
+
+async def test_an_operator_has_a_connection_replaced(venue):
+    """A stream that is connected opens a second connection; of others it is said why not."""
+    polled = QuoteOptions(base_url=venue.url, interval_s=0.05)
+    feeds = (
+        Feed("polled", "fake.quotes", Quotes, polled),
+        Feed("streamed", "fake.stream", Stream, stream_options(venue.ws_url)),
+        Feed("broken", "fake.broken", None, None, "no"),
+    )
+    venue.answer = lambda request: (
+        script('{"BTC/USDT":"1"}')(request)
+        if request.path == "/stream"
+        else web.json_response({"BTC/USDT": "1"})
+    )
+    async with running(*feeds) as (ingest, ear):
+        with pytest.raises(LookupError):
+            ingest.rotate("nowhere")
+        assert ingest.rotate("polled") == "polled has no connection that could be replaced"
+        assert ingest.rotate("broken") == "broken has no connection that could be replaced"
+        await asyncio.sleep(0)
+        not_yet = "streamed is not connected; it is about to connect anyway"
+        assert ingest.rotate("streamed") == not_yet
+        await ear.until(lambda: states(ingest)["streamed"] is State.LIVE)
+        assert ingest.rotate("streamed") == ""
+        async with asyncio.timeout(10):
+            while [r.path for r in venue.requests].count("/stream") < 2:
+                await venue.asked(len(venue.requests) + 1)

@@ -117,9 +117,58 @@ def test_stale(setup):
 
     assert setup.status.state is State.STALE
     assert setup.system.reasons[-1] == "no data for 31 s"
+    detail = {"age_us": 31_000_000, "usual_us": None}
+    assert setup.system.messages[-1]["data"]["detail"] == detail
     assert not setup.status.ready
     setup.status.data(setup.clock())
     assert setup.status.state is State.LIVE
+
+
+def test_late(setup, caplog):
+    """Late is said once, with how old the data are; it is ready, no failure, and ends with data."""
+    caplog.set_level(logging.INFO)
+    setup.status.late(setup.clock())
+    assert setup.system.states == ["connecting"]
+    setup.status.data(setup.clock())
+    setup.clock.advance(12)
+    for _ in range(3):
+        setup.status.late(setup.clock())
+    said = setup.system.messages[-1]["data"]
+    assert (said["state"], said["reason"]) == ("late", "no data for 12 s")
+    assert said["detail"] == {"age_us": 12_000_000, "usual_us": None}
+    assert setup.status.ready
+    setup.clock.advance(19)
+    assert not setup.status.ready
+    setup.status.data(setup.clock())
+    assert setup.system.states == ["connecting", "live", "late", "live"]
+    assert [record.levelname for record in caplog.records] == ["INFO"] * 3
+
+
+def test_late_and_limited(polled):
+    """What is late and finds no budget stays late; that the venue blocks it is news, and why."""
+    polled.status.limited("budget", 40, "budget")
+    polled.status.data(polled.clock())
+    polled.clock.advance(90)
+    polled.status.late(polled.clock())
+    assert polled.system.reasons[-1] == "no data for 90 s; budget"
+    polled.status.limited("budget", 40, "budget")
+    assert polled.status.state is State.LATE
+    polled.status.limited("HTTP 429", 20, "blocked", 5)
+    polled.status.late(polled.clock())
+    assert polled.system.states == ["connecting", "limited", "late", "limited"]
+
+
+def test_channel_is_stale(setup):
+    """While the feed is stale or down all of its values are; a late feed's are not."""
+    setup.status.data(setup.clock())
+    setup.status.late(setup.clock())
+    assert not setup.channel.stale
+    setup.status.stale("no data for 30 s")
+    assert setup.channel.stale
+    setup.status.data(setup.clock())
+    assert not setup.channel.stale
+    setup.status.down("HTTP 503")
+    assert setup.channel.stale
 
 
 def test_never_any_data_is_stale(setup):
@@ -162,7 +211,7 @@ def test_limited(polled, caplog):
     polled.clock.advance(1)
     assert not polled.status.ready
     polled.status.check(polled.clock())
-    assert polled.system.reasons[-1] == "no data for 201 s; the source refreshes every 60 s"
+    assert polled.system.reasons[-1] == "no data for 201 s; the source refreshes every 80 s"
     polled.status.limited("the source refreshes every 60 s", 60, "cached")
     assert polled.status.state is State.STALE
     polled.status.data(polled.clock())

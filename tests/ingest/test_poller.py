@@ -105,7 +105,7 @@ async def test_refused_backs_off_at_the_cap(bench, venue, status):
 async def test_rate_limited_blocks_the_host(bench, venue, session):
     """After a 429 no feed of the host sends anything before Retry-After is over."""
     other = Bench(venue, session)
-    other.poller._budget = bench.budget
+    other.poller.budget = bench.budget
     venue.answer = lambda _: web.Response(status=429, headers={"Retry-After": "35"})
     await bench.tick()
     assert bench.status.state is State.LIMITED

@@ -9,7 +9,7 @@ from ingest.benches import StreamBench as Bench
 from ingest.doubles import QuoteOptions, Quotes, Stream, script
 
 from aggregator.config import Feed
-from aggregator.ingest import streamer as streamer_module
+from aggregator.ingest import dial as dial_module
 from aggregator.ingest.dial import DialLimiter
 from aggregator.ingest.streamer import Streamer
 from aggregator.model import State
@@ -54,18 +54,6 @@ async def test_reasons_to_reconnect(session, venue, caplog, *, frame, kind, reas
     assert bool([r for r in caplog.records if r.exc_info]) == (kind == "unexpected")
 
 
-async def test_leaving_reconnects_at_once(session, venue):
-    """After a notice of leaving the next connection comes without back-off or failure."""
-    venue.answer = script(PRICE, '{"!leaving":"upgrade"}')
-    bench = Bench(session, venue.ws_url)
-    await bench.to_the_end()
-
-    assert bench.sleeps == [0.0]
-    assert bench.counters.errors == {}
-    assert bench.counters.reconnects == 1
-    assert bench.system.states == ["connecting", "live", "connecting"]
-
-
 @pytest.mark.parametrize(
     ("status", "headers", "reason", "wait"),
     [
@@ -89,7 +77,7 @@ async def test_refused_handshakes(session, venue, *, status, headers, reason, wa
 
 async def test_connecting_takes_too_long(session, venue, monkeypatch):
     """A host that never answers the handshake is given up."""
-    monkeypatch.setattr(streamer_module, "CONNECT_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(dial_module, "CONNECT_TIMEOUT_S", 0.05)
     release = asyncio.Event()
     venue.answer = lambda _: release.wait()
     bench = Bench(session, venue.ws_url)
@@ -116,7 +104,6 @@ async def test_addresses_in_turn(session, venue, unused_tcp_port, caplog):
 
 async def test_cancelled_while_failing(session, venue):
     """A stop in the same moment as a failure is not forgotten."""
-    bench = Bench(session, venue.ws_url)
     task = None
 
     class Cancels(Stream):
@@ -124,7 +111,7 @@ async def test_cancelled_while_failing(session, venue):
             task.cancel()
             raise TypeError("a bug")
 
-    bench.streamer._cls = Cancels
+    bench = Bench(session, venue.ws_url, cls=Cancels)
     venue.answer = script(PRICE)
     task = asyncio.create_task(bench.streamer.run())
     with pytest.raises(asyncio.CancelledError):
@@ -155,14 +142,11 @@ async def test_wrong_kind_of_feed(session, venue):
 async def test_blocked_is_said_once_and_ends_with_data(session, venue):
     """A venue that refuses the handshake for a while limits the feed until it lets it in again."""
     venue.answer = lambda _: web.Response(status=429, headers={"Retry-After": "1"})
-    bench = Bench(session, venue.ws_url)
-    for _ in range(3):
-        await bench.streamer._once()
-    assert bench.system.states == ["connecting", "limited"]
-    venue.answer = script(PRICE)
-    task = asyncio.create_task(bench.streamer._once())
-    await bench.ear.until(lambda: bench.prices)
+    bench = Bench(session, venue.ws_url, patient=True)
+    async with bench.running():
+        await venue.asked(3)
+        assert bench.system.states == ["connecting", "limited"]
+        venue.answer = script(PRICE)
+        await bench.ear.until(lambda: bench.prices)
     assert bench.system.states == ["connecting", "limited", "live"]
     assert bench.status.cause is None
-    task.cancel()
-    await asyncio.wait([task])

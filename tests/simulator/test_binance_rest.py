@@ -140,6 +140,8 @@ async def test_a_symbol_outside_ascii(get):
         ("depth", {"symbol": "BTCUSDT", "limit": "1000"}, 50),
         ("depth", {"symbol": "BTCUSDT", "limit": "9999"}, 250),
         ("exchangeInfo", {}, 20),
+        ("trades", {"symbol": "BTCUSDT"}, 25),
+        ("historicalTrades", {"symbol": "BTCUSDT", "fromId": "1"}, 25),
     ],
 )
 async def test_weights(get, path, query, weight):
@@ -188,3 +190,38 @@ def test_the_meter_over_time():
     assert meter.charge(1).retry_after_s == 10
     now = 240.0
     assert meter.charge(1).status == 200
+
+
+async def test_trades_are_those_of_the_stream(simulator, client, get):
+    """REST tells the trades that the stream told, the newest, or from a number on."""
+    async with client.ws_connect(f"{simulator.binance_ws_url}/ws/btcusdt@trade") as socket:
+        simulator.tick(30)
+        recent = simulator.market.by_symbol["BTCUSDT"].recent
+        told = []
+        while not told or told[-1]["t"] < recent[-1].trade_id:
+            told.append(await socket.receive_json())
+    names = {"t": "id", "p": "price", "q": "qty", "T": "time", "m": "isBuyerMaker"}
+    expected = [{there: row[here] for here, there in names.items()} for row in told]
+
+    def shown(rows):
+        return [{key: row[key] for key in names.values()} for row in rows]
+
+    assert shown(await get("trades", symbol="BTCUSDT"))[-len(told) :] == expected
+    assert shown(await get("trades", symbol="BTCUSDT", limit="3")) == expected[-3:]
+    since = str(told[5]["t"])
+    rows = await get("historicalTrades", symbol="BTCUSDT", fromId=since, limit="4")
+    assert shown(rows) == expected[5:9]
+    for row in rows:
+        assert float(row["quoteQty"]) == pytest.approx(float(row["price"]) * float(row["qty"]))
+    assert await get("historicalTrades", symbol="BTCUSDT", fromId=str(told[-1]["t"] + 1)) == []
+
+
+async def test_only_so_many_trades_are_kept(client):
+    """What is older than the last `trades_kept` can't be had any more."""
+    async with Simulator(ticks_per_s=0, trades_kept=5) as simulator:
+        simulator.tick(30)
+        newest = simulator.market.by_symbol["BTCUSDT"].trade_id
+        url = f"{simulator.binance_url}/api/v3/historicalTrades?symbol=BTCUSDT&fromId=1"
+        async with client.get(url) as response:
+            rows = await response.json()
+        assert [row["id"] for row in rows] == list(range(newest - 4, newest + 1))

@@ -233,3 +233,23 @@ async def test_rest_matches_recordings(simulator, client, recorded):
         rows = (await response.json())["data"]
     real = recorded("okx/http/instruments-SPOT-2021-07-22.json")["data"]
     assert set(real[0]) <= set(rows[0])
+
+
+async def test_older_trades(simulator, client):
+    """`history-trades` goes back from a number, or a time, newest first, a page at a time."""
+    simulator.tick(200)
+    kept = [trade.trade_id for trade in reversed(simulator.market.by_okx_id["BTC-USDT"].recent)]
+
+    async def page(**query):
+        query = {"instId": "BTC-USDT"} | query
+        url = f"{simulator.okx_rest_url}/api/v5/market/history-trades"
+        async with client.get(url, params=query) as response:
+            body = await response.json()
+            return [int(row["tradeId"]) for row in body["data"]], body["code"]
+
+    first, _ = await page()
+    assert first == kept[:100]
+    assert await page(type="1", after=str(first[-1])) == (kept[100:200], "0")
+    assert await page(after=str(kept[3]), before=str(kept[7]), limit="50") == (kept[4:7], "0")
+    assert await page(type="2", after="1") == ([], "0")
+    assert (await page(limit="101"))[1] == "51000"

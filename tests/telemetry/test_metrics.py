@@ -66,6 +66,8 @@ async def test_it_says_what_has_happened(daemon, page):
     status.counters.error('odd "kind"\n')
     status.counters.skip("budget")
     status.counters.ignore("x")
+    status.counters.escalate("reconnect")
+    status.unknown_instrument("A/B", "no such thing")
     status.down("no answer")
     daemon.sessions.counters.rejected["origin"] += 3
     daemon.sessions.counters.closed[4008] += 1
@@ -75,6 +77,9 @@ async def test_it_says_what_has_happened(daemon, page):
     assert values["aggregator_feed_errors_total", "bitcoinprice", 'odd "kind"\n'] == 1
     assert values["aggregator_feed_skipped_polls_total", "bitcoinprice", "budget"] == 1
     assert values["aggregator_feed_unhandled_total", "bitcoinprice", "x"] == 1
+    assert values["aggregator_feed_escalations_total", "bitcoinprice", "reconnect"] == 1
+    assert values["aggregator_feed_instruments", "bitcoinprice", "unknown_instrument"] == 1
+    assert values["aggregator_feed_instruments", "bitcoinprice", "connecting"] == 1
     assert values["aggregator_connections_rejected_total", "origin"] == 3
     assert values["aggregator_connections_closed_total", "4008"] == 1
     assert values["aggregator_feed_age_seconds", "bitcoinprice"] >= 0
@@ -95,7 +100,10 @@ async def test_everything_that_is_counted_is_on_the_page(daemon, page):
                 setattr(counters, name, number)
 
     mark(daemon.sessions.counters, *(f.name for f in fields(daemon.sessions.counters)))
-    mark(daemon.ingest.statuses["ethprice"].counters, *FeedCounters.__slots__)
+    names = set(FeedCounters.__slots__) - {"drift", "last_error"}
+    mark(daemon.ingest.statuses["ethprice"].counters, *sorted(names))
+    number += 1
+    daemon.ingest.statuses["ethprice"].counters.drift.counts["unknown", "x"] = number
     mark(daemon.ingest, "scheduler_events")
     values, _ = page()
     assert set(range(100_001, number + 1)) <= set(values.values())

@@ -14,23 +14,29 @@ import re
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from decimal import Context, Decimal
-from typing import Annotated, ClassVar, Literal
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta, Raw, Struct, json
 
 from aggregator import api
+from connectors.binance.listing import (
+    BASE_URL,
+    BUDGET,
+    NAMES,
+    day_request,
+    depth_request,
+    names_request,
+    read_names,
+)
 
-NAMES = "names"
-"""The key of the request for the names; symbols are in upper case."""
 DAY_S = 86_400.0
-MAX_NAMED = 100
-"""To name more symbols than this weighs as much as to ask for all."""
 
 
 class MarketOptions(api.PollOptions):
     """What the section of a Binance price feed may contain."""
 
-    base_url: api.HttpAddress = "https://data-api.binance.vision"
+    base_url: api.HttpAddress = BASE_URL
     """Where the venue's REST interface is; the paths are appended."""
     instruments: api.Instruments | Literal["all"] = api.Field(
         default=["BTC/USDT", "ETH/USDT", "SOL/USDT", "BNB/USDT", "XRP/USDT"]
@@ -45,15 +51,6 @@ class BookOptions(MarketOptions):
     """The instruments, as "BASE/QUOTE", or "all" that are trading; each costs a request."""
     depth: Annotated[int, api.Field(ge=1, le=5000)] = 100
     """Levels of each side; a request weighs 5 up to 100 levels, 25, 50, and 250 above 1000."""
-
-
-class Market(Struct, gc=False):
-    """A row of `exchangeInfo`."""
-
-    symbol: str
-    status: str
-    baseAsset: str
-    quoteAsset: str
 
 
 class Row(Struct, gc=False):
@@ -83,17 +80,31 @@ class Book(Struct):
 
 
 INVALID_SYMBOL = re.compile(rb'"code"\s*:\s*-1121\b')
-INSTRUMENT = re.compile(r'[^\s,:*"\\/]+/[^\s,:*"\\/]+')
 DECIMAL = re.compile(r"(?:0|[1-9][0-9]{0,39})(?:\.[0-9]{1,40})?")
+
+
+DOCUMENTED = MappingProxyType(
+    {
+        "ticker/24hr": api.Row(
+            "symbol:text priceChange:number0 priceChangePercent:number0 weightedAvgPrice:number "
+            "prevClosePrice:number lastPrice:number lastQty:number0 bidPrice:number "
+            "bidQty:number0 askPrice:number askQty:number0 openPrice:number highPrice:number "
+            "lowPrice:number volume:number quoteVolume:number openTime:int closeTime:int "
+            "firstId:int0 lastId:int0 count:int0"
+        ),
+        "depth": api.Row("lastUpdateId:int bids:list asks:list"),
+    }
+)
 
 
 class _Markets(api.PollConnector):
     """What the three share: the instruments, by the venue's names."""
 
     exchange = "binance"
+    documented = DOCUMENTED
     options_type: ClassVar[type[MarketOptions]] = MarketOptions
     options: MarketOptions
-    budget = api.Budget(per_minute=6000, used_header="X-MBX-USED-WEIGHT-1M")
+    budget = BUDGET
 
     def __init__(self, options: MarketOptions) -> None:
         super().__init__(options)
@@ -106,12 +117,18 @@ class _Markets(api.PollConnector):
         """Ask for the names if they are in question, then for the data."""
         self._refused = False
         if self._asks_names:
-            yield _names_request(DAY_S)
+            yield names_request(DAY_S)
         yield from self._data_requests()
 
     def on_response(self, request: api.Request, body: bytes) -> Iterable[api.Output]:
         """Translate names or data."""
         return self._names(body) if request.key == NAMES else self._data(request, body)
+
+    def rows(self, payload: Any) -> Iterable[tuple[str, object]]:
+        """Yield the rows of tickers, or a book; of the names nothing more is used."""
+        if isinstance(payload, list):
+            return [("ticker/24hr", row) for row in payload]
+        return [("depth", payload)] if "lastUpdateId" in payload else []
 
     def on_refusal(self, request: api.Request, status: int, body: bytes) -> Iterable[api.Output]:
         """Look for the instrument that the venue does not know, if that is what it says."""
@@ -128,24 +145,18 @@ class _Markets(api.PollConnector):
     def _invalid(self, request: api.Request) -> Iterable[api.Output]:
         del request
         self._asks_names = self._refused = True
-        return [api.Fetch(_names_request(0.0))]
+        return [api.Fetch(names_request(0.0))]
 
     def _names(self, body: bytes) -> Iterator[api.Output]:
-        markets = json.decode(json.decode(body, type=dict[str, Raw])["symbols"], type=list[Market])
-        known = {f"{m.baseAsset}/{m.quoteAsset}".upper(): m for m in markets}
-        wanted = self._listed or [n for n in known if n.isprintable() and INSTRUMENT.fullmatch(n)]
-        names = {n for n in wanted if n in known and known[n].status == "TRADING"}
-        trading = {known[n].symbol: n for n in wanted if n in names}
+        trading, unknown = read_names(body, self._listed)
         refused, self._refused = self._refused, False
         if refused and trading == self._by_symbol:
             # To ask again would be refused again, without end.
             raise api.ExchangeError("-1121: invalid symbol, but all are listed as trading")
         self._by_symbol = trading
         if not self._listed:
-            yield api.KnownInstruments(frozenset(names))
-        for name in [i for i in self._listed if i not in names]:
-            status = f"status {known[name].status}" if name in known else "not listed by the venue"
-            yield api.UnknownInstrument(name, api.excerpt(status.encode()))
+            yield api.KnownInstruments(frozenset(trading.values()))
+        yield from unknown
         if refused:
             yield from map(api.Fetch, self._data_requests())
 
@@ -154,12 +165,10 @@ class Day(_Markets):
     """The 24 h ticker; `data` is the venue's own row."""
 
     def _data_requests(self) -> Iterator[api.Request]:
-        symbols = list(self._by_symbol)
-        if not self._listed or len(symbols) > MAX_NAMED:
-            yield api.Request("/api/v3/ticker/24hr", weight=80)
-        elif symbols:
-            params = {"symbols": json.encode(symbols).decode()}
-            yield api.Request("/api/v3/ticker/24hr", params, weight=2 if len(symbols) <= 20 else 40)
+        if not self._listed:
+            yield day_request(None)
+        elif self._by_symbol:
+            yield day_request(self._by_symbol)
 
     def _data(self, request: api.Request, body: bytes) -> Iterator[api.Output]:
         del request
@@ -203,11 +212,8 @@ class OrderBook(_Markets):
     options: BookOptions
 
     def _data_requests(self) -> Iterator[api.Request]:
-        depth = self.options.depth
-        weight = 5 if depth <= 100 else 25 if depth <= 500 else 50 if depth <= 1000 else 250
         for symbol in self._by_symbol:
-            params = {"symbol": symbol, "limit": str(depth)}
-            yield api.Request("/api/v3/depth", params, key=symbol, weight=weight)
+            yield depth_request(symbol, self.options.depth)
 
     def _invalid(self, request: api.Request) -> Iterable[api.Output]:
         self._asks_names = True
@@ -221,11 +227,6 @@ class OrderBook(_Markets):
         name = self._by_symbol.get(request.key)
         if name is not None:
             yield api.PriceUpdate(name, _mid(bid, ask), body, None, bid or None, ask or None)
-
-
-def _names_request(max_age_s: float) -> api.Request:
-    params = {"showPermissionSets": "false"}
-    return api.Request("/api/v3/exchangeInfo", params, key=NAMES, weight=20, max_age_s=max_age_s)
 
 
 def _mid(bid: str, ask: str) -> str:

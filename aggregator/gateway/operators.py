@@ -1,0 +1,120 @@
+"""What operators may do: speak to every client, and have a feed's connection replaced."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from collections.abc import Callable
+from typing import Annotated
+
+from aiohttp import hdrs, web
+from pydantic import BaseModel, ConfigDict, Field, StrictStr, ValidationError
+
+from aggregator.config import Server as ServerConfig
+from aggregator.hub import Hub
+
+from .answers import as_error, as_json
+from .origin import host_name, is_loopback
+from .sessions import Sessions
+
+BODY_TIMEOUT_S = 10.0
+"""For the body of a `POST`; aiohttp itself would wait for ever."""
+
+Rotate = Callable[[str], str]
+"""
+Has the connection of a feed replaced; returns why that can't be, or nothing.
+
+Raises LookupError where there is no such feed.
+"""
+
+
+class TestBroadcast(BaseModel):
+    """The body of `POST /ws/test`."""
+
+    __test__ = False  # it is no test, whatever its name
+    model_config = ConfigDict(extra="forbid")
+
+    message: Annotated[StrictStr, Field(min_length=1)]
+
+
+class Operators:
+    """
+    Answers who may give orders.
+
+    Args:
+        hub: knows the time.
+        sessions: the clients.
+        config: `[server]`.
+        rotate: has the connection of a feed replaced.
+
+    """
+
+    def __init__(self, hub: Hub, sessions: Sessions, config: ServerConfig, rotate: Rotate) -> None:
+        self._hub = hub
+        self._sessions = sessions
+        self._config = config
+        self._rotate = rotate
+
+    async def test(self, request: web.Request) -> web.Response:
+        """Send a message to every client."""
+        self._check(request)
+        if request.content_type != "application/json":
+            raise web.HTTPUnsupportedMediaType(text="Content-Type must be application/json")
+        if hdrs.CONTENT_ENCODING in request.headers:
+            raise web.HTTPUnsupportedMediaType(text="the body must not be compressed")
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            body = await request.read()
+        try:
+            text = TestBroadcast.model_validate_json(body).message
+        except ValidationError as e:
+            fault = e.errors(include_url=False, include_context=False, include_input=False)[0]
+            if fault["type"] == "json_invalid":
+                return as_error(400, "bad_json", "the body must be one JSON object")
+            where = "message" if fault["loc"][:1] == ("message",) else "body"
+            expected = 'the body must be {"message": "..."}'
+            return as_error(400, "bad_command", f"{where}: {fault['msg']}; {expected}")
+        clients = self._sessions.broadcast(text)
+        answer = {
+            "type": "test_response",
+            "message": "Broadcast to all connected clients",
+            "timestamp": self._hub.now_iso(),
+            "clients": clients,
+        }
+        return as_json(answer)
+
+    async def rotate(self, request: web.Request) -> web.Response:
+        """Have the connection of a feed replaced."""
+        self._check(request)
+        feed = request.match_info["name"]
+        try:
+            problem = self._rotate(feed)
+        except LookupError:
+            raise web.HTTPNotFound(text="there is no such feed") from None
+        if problem:
+            raise web.HTTPConflict(text=problem)
+        answer = {
+            "type": "rotate_response",
+            "message": "A second connection is being opened",
+            "timestamp": self._hub.now_iso(),
+            "feed": feed,
+        }
+        return as_json(answer, status=202)
+
+    def _check(self, request: web.Request) -> None:
+        token = self._config.ops_token
+        if token is None:
+            # The name as well: a page elsewhere whose name leads here must not be an operator.
+            named = host_name(request.headers.get(hdrs.HOST, ""))
+            if not all(map(is_loopback, (self._config.host, request.remote or "", named))):
+                raise web.HTTPForbidden(text="off loopback this needs server.ops_token to be set")
+            return
+        scheme, _, given = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+        # As bytes: compare_digest takes no str that is not ASCII.
+        wanted = token.get_secret_value().encode()
+        same = hmac.compare_digest(given.strip().encode("utf-8", "surrogateescape"), wanted)
+        if scheme.lower() != "bearer" or not same:
+            self._sessions.counters.rejected["ops_token"] += 1
+            raise web.HTTPUnauthorized(
+                text="Authorization: Bearer with the ops token is needed",
+                headers={hdrs.WWW_AUTHENTICATE: "Bearer"},
+            )
