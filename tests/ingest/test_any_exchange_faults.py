@@ -145,9 +145,26 @@ async def test_stopped_while_it_subscribes(simulator):
         ({"kind": "halfopen"}, "down", "RequestTimeout"),
     ],
 )
-@pytest.mark.parametrize("path", ["/api/v3/exchangeInfo", "/api/v3/ticker"])
-async def test_faults_of_a_poll(simulator, fault, path, state, reason):
+async def test_faults_of_a_poll(simulator, fault, state, reason):
     """A fault is said on `system`; when it is over, the feed is live again by itself."""
+    await faulty(simulator, "/api/v3/ticker", fault, state, reason)
+
+
+@pytest.mark.parametrize(
+    ("fault", "state", "reason"),
+    [
+        ({"kind": "status", "status": 429, "retry_after": 1}, "limited", "429"),
+        ({"kind": "html"}, "down", "no market in the answer"),
+        ({"kind": "refuse"}, "down", "ExchangeNotAvailable"),
+        ({"kind": "halfopen"}, "down", "RequestTimeout"),
+    ],
+)
+async def test_faults_while_looking_up_markets(simulator, fault, state, reason):
+    """So is one that hinders the start; no instrument is called unknown for it."""
+    await faulty(simulator, "/api/v3/exchangeInfo", fault, state, reason)
+
+
+async def faulty(simulator, path, fault, state, reason):
     fault = simulator.faults.add(venue="binance", path=path, **fault)
     given = section(simulator, "binance", mode="poll", **PATIENT | {"stale_after_s": 5.0})
     async with running("ticker", given) as (ear, system, status):
