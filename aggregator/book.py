@@ -50,7 +50,7 @@ class _Side:
     The bids or the asks of a book.
 
     Args:
-        sign: of the keys: -1 for bids, so that on both sides the best level has the least key.
+        sign: of the keys: -1.0 for bids, so that on both sides the best level has the least key.
         depth: how many levels clients hold; `None`: all.
         levels: what it begins with, in any order.
 
@@ -58,7 +58,7 @@ class _Side:
 
     __slots__ = ("depth", "exact", "held", "levels", "order", "sign")
 
-    def __init__(self, sign: Literal[1, -1], depth: int | None, levels: list[Level]) -> None:
+    def __init__(self, sign: float, depth: int | None, levels: list[Level]) -> None:
         self.sign = sign
         self.depth: int | None = None
         self.exact = False
@@ -92,13 +92,13 @@ class _Side:
                     near = {_exact(key): level for key, level in near.items()}
                 key = self._exact_key(price)
             size = float(level.size)
-            if 0 < size < inf:
+            if 0.0 < size < inf:
                 if key not in levels:
                     if not -inf < key < inf:
                         raise ValueError("a price is no number")
                     insort(order, key)
                 levels[key] = level
-            elif size == 0:
+            elif size == 0.0:
                 if levels.pop(key, None) is not None:
                     del order[bisect_left(order, key)]
             else:
@@ -174,8 +174,8 @@ class Book:
         depth: int | None = None,
         sequence: int | None = None,
     ) -> None:
-        self._bids = _Side(-1, depth, bids)
-        self._asks = _Side(1, depth, asks)
+        self._bids = _Side(-1.0, depth, bids)
+        self._asks = _Side(1.0, depth, asks)
         self.depth = depth
         self.sequence = sequence
 

@@ -164,6 +164,7 @@ class Channel:
     __slots__ = (
         "epoch",
         "exchange",
+        "gaps",
         "instruments",
         "last_gap",
         "listeners",
@@ -186,6 +187,8 @@ class Channel:
         # None: the venue tells which there are; until it has, every name may be one.
         self.instruments = None if instruments is None else set(instruments)
         self.unpriced = 0
+        # How often messages of the venue were lost for good.
+        self.gaps = 0
         self.last_gap: Message | None = None
         # Set by who watches the feed: all values are.
         self.stale = False

@@ -150,6 +150,7 @@ class Hub(Directory):
         message = Message(frame, channel, place, seq, received_us)
         listeners = channel.listeners
         if isinstance(event, Gap):
+            channel.gaps += 1
             channel.last_gap = message
             for lost in [slot] if slot else channel.slots.values():
                 listeners = listeners | lost.listeners | lost.anywhere

@@ -7,6 +7,7 @@ import json
 import random
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, TextIO
 
 import aiohttp
@@ -140,7 +141,23 @@ def take(rows: dict[tuple[str, str], dict[str, Any]], message: dict[str, Any]) -
         key = (message["channel"], f"{data['feed']} {data['instrument'] or ''}".strip())
     else:
         key = (message.get("channel", ""), message.get("instrument") or message.get("type", ""))
+    if message.get("type") == "orderbook_update":
+        message |= _best(rows.get(key, {}), message)
     rows[key] = message
+
+
+def _best(before: dict[str, Any], message: dict[str, Any]) -> dict[str, Any]:
+    """Return the book after an update, and its best prices as they stand there."""
+    new = message["action"] == "snapshot" or "book" not in before
+    book: dict[str, dict[Decimal, str]] = {"bids": {}, "asks": {}} if new else before["book"]
+    for side, levels in book.items():
+        for price, size in message["data"][side]:
+            levels[Decimal(price)] = price
+            if not Decimal(size):
+                del levels[Decimal(price)]
+    bids, asks = book["bids"], book["asks"]
+    bid, ask = bids[max(bids)] if bids else None, asks[min(asks)] if asks else None
+    return {"book": book, "bid": bid, "ask": ask}
 
 
 def table(rows: dict[tuple[str, str], dict[str, Any]], width: int, height: int) -> Table:
@@ -173,7 +190,11 @@ def _line(key: tuple[str, str], message: dict[str, Any]) -> list[Text]:
     # A test message is somebody's words: it must not push the others' numbers out.
     words = message.get("message")
     text = status.get("state") or (str(words)[:WORDS] if words is not None else None)
-    cells = [*key, text or message.get("price"), message.get("bid"), message.get("ask")]
+    own = {"trade_executed": "price", "candle": "close"}.get(message.get("type", ""))
+    price = message["data"][own] if own else message.get("price")
+    if message.get("type") == "gap":
+        text = "gap"
+    cells = [*key, text or price, message.get("bid"), message.get("ask")]
     cells += [message.get("change_24h_pct"), message.get("timestamp", "")[11:23]]
     return [_cell(cell) for cell in [*cells, message.get("seq")]]
 

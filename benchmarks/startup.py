@@ -18,6 +18,7 @@ import urllib.request
 import report
 from daemon import daemon
 
+from aggregator import registry
 from aggregator.config import STANDARD_FEEDS
 
 ROUNDS = 5
@@ -33,7 +34,9 @@ def main() -> None:
         venues = json.loads(simulator.stdout.readline())
         config = ""
         for name, section in STANDARD_FEEDS.items():
-            options = section | venues[section["connector"].partition(".")[0]]
+            known = registry.load(section["connector"]).options_type.model_fields
+            venue = venues[section["connector"].partition(".")[0]]
+            options = section | {key: value for key, value in venue.items() if key in known}
             lines = (f"{key} = {json.dumps(value)}" for key, value in options.items())
             config += f"[feeds.{name}]\n" + "\n".join(lines) + "\n"
         ready, live, memory = [], [], []

@@ -1,1 +1,1 @@
-"""The connectors that ship with the aggregator: one file a venue."""
+"""The connectors that ship with the aggregator: one file or package a venue."""

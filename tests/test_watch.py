@@ -427,3 +427,48 @@ def test_a_long_message_hides_no_number():
     assert "x" * 40 in shown
     assert "x" * 41 not in shown
     assert "42150.50 " in shown
+
+
+def market(kind, seq, instrument="BTC/USDT", **fields):
+    """Return a message of a channel of books, trades or candles."""
+    message = {"type": kind, "channel": "c", "instrument": instrument, "seq": str(seq)}
+    return message | {"timestamp": "2025-12-08T16:30:45.123Z"} | fields
+
+
+def book(seq, action, bids, asks):
+    return market("orderbook_update", seq, action=action, data={"bids": bids, "asks": asks})
+
+
+def cells(rows):
+    """Return what the table shows: price, bid, ask and number of each row."""
+    lines = [watch._line(key, message) for key, message in rows.items()]
+    return [[str(cell) for cell in (line[2], line[3], line[4], line[7])] for line in lines]
+
+
+def test_of_a_book_the_best_prices_are_shown():
+    """They follow from the snapshot and all changes since; after a gap they are not known."""
+    rows = {}
+    for message, best in (
+        (
+            book(1, "snapshot", [["9.50", "1"], ["9", "1"]], [["10.5", "1"], ["11", "2"]]),
+            "9.50 10.5",
+        ),
+        (book(2, "delta", [["9.5", "0.000"]], [["10.10", "3"]]), "9 10.10"),
+        (book(3, "delta", [["9.00", "2"]], [["10.1", "0"], ["10.5", "0"], ["11", "0"]]), "9.00 "),
+        (book(4, "snapshot", [], [["12", "2"]]), " 12"),
+    ):
+        watch.take(rows, message)
+        [[price, bid, ask, seq]] = cells(rows)
+        assert (price, f"{bid} {ask}", seq) == ("", best, message["seq"])
+    watch.take(rows, market("gap", 5, data={}))
+    assert cells(rows) == [["gap", "", "", "5"]]
+    watch.take(rows, book(6, "snapshot", [["9", "1"]], []))
+    assert cells(rows) == [["", "9", "", "6"]]
+
+
+def test_trades_and_candles_have_a_price():
+    """That of the trade, and that at the end of the candle."""
+    rows = {}
+    watch.take(rows, market("trade_executed", 1, data={"price": "9.50", "quantity": "2"}))
+    watch.take(rows, market("candle", 2, "ETH/USDT", data={"open": "1", "close": "3.10"}))
+    assert cells(rows) == [["9.50", "", "", "1"], ["3.10", "", "", "2"]]

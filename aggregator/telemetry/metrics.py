@@ -79,6 +79,12 @@ class Metrics(Collector):
             {(name,): c.unpriced for name, c in channels.items() if c.exchange},
             "channel",
         )
+        yield _counter(
+            "upstream_gaps",
+            "Gaps in what the venue sent: order books that broke, trades that are lost.",
+            {(name,): c.gaps for name, c in channels.items() if c.exchange},
+            "channel",
+        )
 
     def _of_feeds(self) -> Iterator[Metric]:
         statuses = self._ingest.statuses

@@ -160,13 +160,11 @@ class Books(Public):
         instrument = self.instruments.get(message.arg.instId)
         if instrument is None:
             return [api.Unhandled("book of another instrument")]
-        outputs: list[api.Output] = []
-        for row in message.data or ():
-            if message.action == "snapshot":
-                outputs.append(self._begin(instrument, row))
-            else:
-                outputs += self._change(instrument, row)
-        return outputs
+        rows = message.data or ()
+        take = self._begin if message.action == "snapshot" else self._change
+        if len(rows) == 1:
+            return take(instrument, rows[0])
+        return [output for row in rows for output in take(instrument, row)]
 
     def on_tick(self) -> Iterator[api.Output]:
         """Tell what was gathered since the last tick."""
@@ -175,10 +173,10 @@ class Books(Public):
                 kept.gathered = False
                 yield kept.update(instrument, kept.told.catch_up())
 
-    def _begin(self, instrument: str, row: Row) -> api.BookUpdate:
+    def _begin(self, instrument: str, row: Row) -> list[api.Output]:
         gathers = self.tick_s is not None
         kept = self._books[instrument] = Kept(row, self.options.depth, gathers=gathers)
-        return kept.update(instrument, kept.shown.top(), whole=True)
+        return [kept.update(instrument, kept.shown.top(), whole=True)]
 
     def _change(self, instrument: str, row: Row) -> Iterable[api.Output]:
         kept = self._books.get(instrument)

@@ -71,7 +71,9 @@ def test_limits(page):
         table_, key = code(row["config key"])[0].split(".")
         assert table_ == "server"
         assert default(config.Server, key) == f"`{row['default']}`"
-    limits = {k for k in config.Server.model_fields if k.startswith(("max_", "slow", "pong", "stalled"))}
+    limits = {
+        k for k in config.Server.model_fields if k.startswith(("max_", "slow", "pong", "stalled"))
+    }
     assert {code(r["config key"])[0].partition(".")[2] for r in rows} == limits | {"command_burst"}
 
 

@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from aggregator import __version__, config, sources
 from aggregator.app import Daemon
 from aggregator.ingest.counters import FeedCounters
-from aggregator.model import PriceUpdate, State
+from aggregator.model import Gap, PriceUpdate, State
 
 
 @pytest.fixture
@@ -62,6 +62,7 @@ async def test_it_says_what_has_happened(daemon, page):
     now_us = daemon.hub.now_us()
     daemon.hub.publish(channel, PriceUpdate("BTC/USDT", "1.50", b"{}"), now_us)
     daemon.hub.publish(channel, PriceUpdate("BTC/USDT", "", b"{}"), now_us)
+    daemon.hub.publish(channel, Gap(instrument="BTC/USDT", data={}), now_us)
     status = daemon.ingest.statuses["bitcoinprice"]
     status.counters.error('odd "kind"\n')
     status.counters.skip("budget")
@@ -72,8 +73,9 @@ async def test_it_says_what_has_happened(daemon, page):
     daemon.sessions.counters.rejected["origin"] += 3
     daemon.sessions.counters.closed[4008] += 1
     values, _ = page()
-    assert values["aggregator_messages_total", "bitcoinprice"] == 1
+    assert values["aggregator_messages_total", "bitcoinprice"] == 2
     assert values["aggregator_unpriced_total", "bitcoinprice"] == 1
+    assert values["aggregator_upstream_gaps_total", "bitcoinprice"] == 1
     assert values["aggregator_feed_errors_total", "bitcoinprice", 'odd "kind"\n'] == 1
     assert values["aggregator_feed_skipped_polls_total", "bitcoinprice", "budget"] == 1
     assert values["aggregator_feed_unhandled_total", "bitcoinprice", "x"] == 1
