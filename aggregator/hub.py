@@ -11,7 +11,7 @@ A session that cannot keep up leaves its audiences for an outbox of its own (`ga
 and gateway agree on this: at each moment a session either is in the audiences that together have
 what it wants, no two of them the same message, or has exactly one outbox; those are registered
 here as a `Listener` under the session's subscriptions. What it wants at a limited rate it gets
-from a `PacedAudience` all the while.
+from a `PacedAudience` all the while, in the same laps.
 """
 
 from __future__ import annotations
@@ -64,13 +64,15 @@ class Hub(Directory):
             lambda key: Audience(key, self._mark_dirty), self.enter, self.withdraw
         )
         self.paced = Groups(
-            lambda key: PacedAudience(key, self._tick_later), self.enter, self.withdraw
+            lambda key: PacedAudience(key, self._mark_dirty, self._call_later),
+            self.enter,
+            self.withdraw,
         )
         self._skipped = 0
         self.deliveries = 0
         self.failed_writes = 0
-        self._dirty: list[Audience] = []
-        self._lap: list[Audience] = []
+        self._dirty: list[Audience | PacedAudience] = []
+        self._lap: list[Audience | PacedAudience] = []
         self._laps = 0
         self._outboxes: set[Listener] = set()
         self.system = self.add_channel(SYSTEM, "", ())
@@ -183,7 +185,7 @@ class Hub(Directory):
 
     # Flushing.
 
-    def _mark_dirty(self, audience: Audience) -> None:
+    def _mark_dirty(self, audience: Audience | PacedAudience) -> None:
         """Remember that an audience has something to flush, and wake who flushes."""
         if not self._dirty:
             self.wake()
@@ -268,5 +270,5 @@ class Hub(Directory):
         self._outboxes.discard(outbox)
         self.withdraw(outbox, wants)
 
-    def _tick_later(self, seconds: float, call: Callable[[], None]) -> Timer | None:
+    def _call_later(self, seconds: float, call: Callable[[], None]) -> Timer | None:
         return self.later(seconds, call)

@@ -58,11 +58,13 @@ class World:
         self.hub.publish(self.channel, PriceUpdate(instrument, "1", b"{}"), 1)
 
     def run(self, until: float) -> None:
+        self.hub.flush()  # what did not wait for its time
         while due := [plan for plan in self.planned if plan[0] <= until]:
             plan = min(due, key=lambda each: each[0])
             self.planned.remove(plan)
             self.now = plan[0]
             plan[1]()
+            self.hub.flush()
         self.now = until
 
 
@@ -132,6 +134,20 @@ def test_what_is_not_replaced_keeps_its_order():
     world.run(0)
     assert [(m.channel.name, m.seq) for m in client.got] == [("heartbeat", n) for n in (1, 2, 3)]
     assert world.hub.skipped == 0
+
+
+def test_many_take_their_turns():
+    """What is due in the same moment to thousands goes out in laps, between which others go on."""
+    world = World()
+    clients = [world.join()[0] for _ in range(600)]
+    world.publish()
+    for _, call in world.planned[:]:
+        call()
+    laps = 1
+    while world.hub.flush(200):
+        laps += 1
+    assert laps == 3
+    assert {tuple(client.seqs) for client in clients} == {(1,)}
 
 
 def test_nobody_left():

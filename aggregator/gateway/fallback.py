@@ -38,13 +38,13 @@ HEADER_BYTES = 6
 _MORE_FOLLOWS = {WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.PING, WSMsgType.PONG}
 
 
-def warn() -> None:
-    """Say once, at the start, that clients are served in this way."""
+def warn(reason: str) -> None:
+    """Say once, at the start, that clients are served in this way, and why."""
     log.warning(
         "aiohttp %s is not as this version knows it (%s): clients are served by its own WebSocket,"
         " at some 14 KB more for each, and without compression",
         aiohttp.__version__,
-        ", ".join(handoff.missing()),
+        reason,
     )
 
 

@@ -4,7 +4,8 @@ The one place that touches what aiohttp does not promise: a connection changes h
 aiohttp does routing, limits and the parsing of the request; then the transport is given to a
 protocol of our own, and everything that aiohttp holds for a connection (request, task, parser,
 handler: some 14 KB) is let go. `tests/gateway/test_handoff.py` fails loudly when a new aiohttp
-changes what is relied on here; until that is mended clients are served by `fallback`.
+changes what is relied on here; until that is mended clients are served by `fallback`. A daemon
+finds that out before it listens: it hands a connection over to itself.
 
 Source: RFC 6455, section 4.2 (the server's side of the opening handshake).
 """
@@ -52,11 +53,6 @@ def missing() -> list[str]:
     return names
 
 
-def possible() -> bool:
-    """Whether a connection can be taken over from this aiohttp."""
-    return not missing()
-
-
 class HandedOver(web.StreamResponse):
     """What a handler returns after a hand-over: aiohttp has nothing left to send."""
 
@@ -91,9 +87,10 @@ def accept_key(request: web.BaseRequest, *, promised_only: bool = False) -> str:
         raise web.HTTPUpgradeRequired(
             text="Sec-WebSocket-Version must be 13\n", headers={hdrs.SEC_WEBSOCKET_VERSION: "13"}
         )
-    key = headers.get(hdrs.SEC_WEBSOCKET_KEY, "").strip()
+    keys = headers.getall(hdrs.SEC_WEBSOCKET_KEY, ())
+    key = keys[0].strip() if keys else ""
     try:
-        good = len(base64.b64decode(key, validate=True)) == 16
+        good = len(keys) == 1 and len(base64.b64decode(key, validate=True)) == 16
     except (binascii.Error, ValueError):
         good = False
     if not good:
@@ -160,3 +157,70 @@ def limit_buffers(transport: asyncio.Transport) -> None:
     transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)
     sock = transport.get_extra_info("socket")
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+
+
+async def rehearse() -> str:
+    """
+    Take a connection of our own over from aiohttp, by the functions that serve clients.
+
+    Returns:
+        What is not as it should be; empty where all is.
+
+    """
+    if absent := missing():
+        return f"without {', '.join(absent)}"
+    ours, theirs = socket.socketpair()
+    taken = _Taken()
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        _, early = take_over(request, taken, accept_key(request))
+        taken.data_received(early)
+        return HandedOver()
+
+    loop = asyncio.get_running_loop()
+    theirs.settimeout(0)
+    server = web.Server(handle, access_log=None)
+    transport, _ = await loop.connect_accepted_socket(server, ours)
+    try:
+        async with asyncio.timeout(REHEARSAL_S):
+            await loop.sock_sendall(theirs, _HANDSHAKE + b"early")
+            await taken.until(b"early")
+            await loop.sock_sendall(theirs, b"late")
+            await taken.until(b"earlylate")
+            transport.close()
+            answer = b""
+            while more := await loop.sock_recv(theirs, 4096):
+                answer += more
+    except (TimeoutError, OSError) as e:
+        return f"a connection of its own: {type(e).__name__}"
+    finally:
+        transport.abort()
+        await server.shutdown(0)
+        theirs.close()
+    head, end, rest = answer.partition(b"\r\n\r\n")
+    return "" if head.startswith(b"HTTP/1.1 101 ") and end and not rest else "another answer"
+
+
+REHEARSAL_S = 2.0
+_HANDSHAKE = (
+    b"GET / HTTP/1.1\r\nHost: rehearsal\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
+
+
+class _Taken(asyncio.Protocol):
+    """Collects what a connection receives after it was taken over."""
+
+    def __init__(self) -> None:
+        self._data = b""
+        self._more = asyncio.Event()
+
+    def data_received(self, data: bytes) -> None:
+        self._data += data
+        self._more.set()
+
+    async def until(self, data: bytes) -> None:
+        """Wait for just this."""
+        while self._data != data:
+            self._more.clear()
+            await self._more.wait()

@@ -6,8 +6,15 @@ No timer for each: as the interval is the same for all, those that are due next 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple, Protocol
+import itertools
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+AT_ONCE = 250
+"""Looked after before everything else has its turn: thousands may be due in the same moment."""
 
 
 class Pinged(Protocol):
@@ -88,27 +95,40 @@ class Heartbeats:
         self.add(session)
         return True
 
-    def tick(self) -> None:
-        """Ping who is due, and give up on who did not answer."""
+    def tick(self) -> bool:
+        """
+        Ping who is due, and give up on who did not answer, some `AT_ONCE` of each.
+
+        Returns:
+            Whether there are more, for the next call.
+
+        """
         now = self._now()
-        while self._asked:
-            session, asked = next(iter(self._asked.items()))
-            if asked.look_at > now:
-                break
-            del self._asked[session]
-            since = now if session.progress != asked.progress else asked.since
+        # Collected first: to look for the first one again after each removal passes all that
+        # were removed before.
+        asked = _until(self._asked.items(), lambda each: each[1].look_at > now)
+        for session, last in asked:
+            # Ending one may have ended another.
+            if self._asked.pop(session, None) is None:
+                continue
+            since = now if session.progress != last.progress else last.since
             if session.behind and now - since < self._stalled_s:
                 self._ask(session, since)
             else:
                 self._dead(session)
-        while self._due:
-            session, due = next(iter(self._due.items()))
-            if due > now:
-                break
-            del self._due[session]
-            self._ask(session, now)
+        due = _until(self._due.items(), lambda each: each[1] > now)
+        for session, _ in due:
+            if self._due.pop(session, None) is not None:
+                self._ask(session, now)
+        return AT_ONCE in {len(asked), len(due)}
 
     def _ask(self, session: Pinged, since: float) -> None:
         self._asked[session] = Asked(self._now() + self._timeout_s, session.progress, since)
         if not session.lagging:
             session.ping()
+
+
+def _until(items: Iterable[T], later: Callable[[T], bool]) -> list[T]:
+    """Return those that come before the first one whose time is later."""
+    first = itertools.islice(items, AT_ONCE)
+    return list(itertools.takewhile(lambda each: not later(each), first))

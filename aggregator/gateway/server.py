@@ -67,7 +67,7 @@ class Server:
         self._operators = Operators(hub, sessions, config, rotate)
         self._runner: web.AppRunner | None = None
         self.port = config.port
-        self.takes_over = handoff.possible()
+        self.takes_over = True
         """Whether connections are taken over from aiohttp, or served by `fallback`."""
 
     async def start(self) -> None:
@@ -78,8 +78,9 @@ class Server:
             OSError: the address can't be had.
 
         """
-        if not self.takes_over:
-            fallback.warn()
+        if reason := await handoff.rehearse():
+            self.takes_over = False
+            fallback.warn(reason)
         app = web.Application(
             middlewares=[self._errors_as_json], client_max_size=self._config.max_frame_bytes
         )

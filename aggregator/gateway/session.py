@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 READ_PAUSE_S = 0.1
 """For this long nothing is read from a client that sends faster than it may."""
+HEAVY_BYTES = 4096
+HEAVY_WANTS = 100
+"""A command counts once more for each so many bytes of it, and subscriptions of its session."""
 FRAMES_AT_ONCE = 256
 """More frames than this in one read, pings say, are answered with such a pause."""
 
@@ -169,7 +172,7 @@ class Session(Delivery, asyncio.BufferedProtocol):
 
     def _text(self, text: bytes, dropped: int) -> int:
         """Do a command, if it may be done; return how many of this read may not."""
-        if dropped or not self._allowed():
+        if dropped or not self._allowed(self._weight(text)):
             return self._drop(text, dropped)
         self._command(text)
         return 0
@@ -186,21 +189,28 @@ class Session(Delivery, asyncio.BufferedProtocol):
             self.send(wire.frame(protocol.rate_limited(text).payload))
         return before + 1
 
-    def _allowed(self) -> bool:
+    def _weight(self, text: bytes) -> int:
+        """Return for how many a command counts: what it costs grows with all that it names."""
+        return 1 + len(text) // HEAVY_BYTES + len(self._wants) // HEAVY_WANTS
+
+    def _allowed(self, weight: int) -> bool:
         """
         Count a command against the rate; when it is spent, let the client wait.
 
-        Each command spends `1 / max_commands_per_s` seconds, and `command_burst` of them may be
-        spent ahead: a token bucket in one number (the virtual scheduling of ITU-T I.371).
+        Each command spends `weight / max_commands_per_s` seconds, and `command_burst` of the
+        lightest may be spent ahead: a token bucket in one number (the virtual scheduling of ITU-T
+        I.371). One that weighs more than the burst is let through when nothing is spent.
         """
         config = self._all.config
         now = self._all.now()
-        cost = 1 / config.max_commands_per_s
-        spent_until = max(self._spent_until, now) + cost
-        if spent_until - now > config.command_burst * cost + 1e-9:
+        unit = 1 / config.max_commands_per_s
+        spent_until = max(self._spent_until, now)
+        if spent_until - now + min(weight, config.command_burst) * unit > (
+            config.command_burst * unit + 1e-9
+        ):
             self._all.pause_reading(self.transport, READ_PAUSE_S)
             return False
-        self._spent_until = spent_until
+        self._spent_until = spent_until + weight * unit
         return True
 
     def _long_form(self, text: bytes) -> None:

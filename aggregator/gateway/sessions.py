@@ -131,7 +131,8 @@ class Sessions:
         period = min(1.0, shortest / 4)
         while True:
             await asyncio.sleep(period)
-            self.heartbeats.tick()
+            while self.heartbeats.tick():  # noqa: ASYNC110 - so that all else has its turn
+                await asyncio.sleep(0)
             self.close_slow()
 
     def close_slow(self) -> None:

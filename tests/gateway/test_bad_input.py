@@ -206,6 +206,40 @@ async def test_commands_are_earned_with_time(serve):
         assert [await ping() for _ in range(3)] == ["pong", "pong", "rate_limited"]
 
 
+async def test_commands_that_name_much_count_more(serve):
+    """One more for each 4096 bytes, and for each 100 subscriptions that the session has."""
+    daemon = await serve(max_commands_per_s=0.001, command_burst=11)
+    daemon.channel.instruments |= {f"{n}/USDT" for n in range(300)}
+    async with await daemon.connect() as client:
+
+        async def ping(**more: str) -> str:
+            answer = await client.ask({"type": "ping", **more})
+            return str(answer.get("code", answer["type"]))
+
+        names = [f"prices:{n}/USDT" for n in range(300)]
+        assert len(json.dumps(names)) // 4096 == 1
+        # 2, of 11.
+        await client.ask({"type": "subscribe", "channels": names})
+        # 4 each, of the 9 that are left.
+        assert [await ping() for _ in range(3)] == ["pong", "pong", "rate_limited"]
+    async with await daemon.connect() as client:
+        # 2 of 11; then there is room for four.
+        assert await ping(x="y" * 5000) == "bad_command"
+        await client.ask({"type": "subscribe", "channels": names[:200]})
+        assert [await ping() for _ in range(4)] == ["pong", "pong", "rate_limited", "rate_limited"]
+
+
+async def test_command_that_counts_for_more_than_the_burst(serve):
+    """It is let through when nothing is spent: else it never would be."""
+    daemon = await serve(max_commands_per_s=1, command_burst=2)
+    now = [100.0]
+    daemon.sessions.now = lambda: now[0]
+    async with await daemon.connect() as client:
+        done, refused = "bad_command", "rate_limited"
+        for now[0], expected in ((100, done), (104.9, refused), (105, done)):
+            assert (await client.ask({"type": "x" * 20_000}))["code"] == expected
+
+
 async def test_flood_of_commands(daemon, witness):
     """All are answered or refused, many by one refusal; the flooder is read from more slowly."""
     async with await daemon.connect() as client:

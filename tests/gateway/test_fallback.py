@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import sys
+from typing import Any
 from unittest import mock
 
 import aiohttp
@@ -56,7 +57,6 @@ def test_each_thing_that_is_relied_on_is_looked_for(monkeypatch, name):
         left = {n: thing for n, thing in present.items() if n != name}
         monkeypatch.setattr(web, "RequestHandler", type("RequestHandler", (), left | changed))
         assert handoff.missing() == [name]
-        assert not handoff.possible()
 
 
 def test_nothing_that_is_relied_on_is_there(monkeypatch):
@@ -117,6 +117,59 @@ async def test_changed_aiohttp(changed, caplog):
             short.reset()
     assert changed.counters.closed == {1001: 2}
     assert not [r for r in caplog.records if r.levelno >= logging.WARNING]
+
+
+def keeps_the_tail(patch: pytest.MonkeyPatch) -> None:
+    """All is there, but what came right behind the handshake is kept elsewhere."""
+    real = handoff.take_over
+
+    def take_over(request: web.BaseRequest, *rest: Any) -> Any:
+        request.protocol._message_tail = b""
+        return real(request, *rest)
+
+    patch.setattr(handoff, "take_over", take_over)
+
+
+def closes(patch: pytest.MonkeyPatch) -> None:
+    """All is there, but at the end of its part aiohttp closes the connection."""
+    real = web.RequestHandler.connection_lost
+
+    def connection_lost(self: web.RequestHandler, exc: BaseException | None) -> None:
+        if exc is None and not self.transport:
+            transports.pop().abort()
+        real(self, exc)
+
+    made, transports = web.RequestHandler.connection_made, []
+
+    def connection_made(self: web.RequestHandler, transport: asyncio.BaseTransport) -> None:
+        transports.append(transport)
+        made(self, transport)
+
+    patch.setattr(web.RequestHandler, "connection_made", connection_made)
+    patch.setattr(web.RequestHandler, "connection_lost", connection_lost)
+
+
+def fails(patch: pytest.MonkeyPatch) -> None:
+    """All is there, but it does not like what is done to it."""
+
+    def connection_lost(self: web.RequestHandler, exc: BaseException | None) -> None:
+        raise TypeError("another aiohttp")
+
+    patch.setattr(web.RequestHandler, "connection_lost", connection_lost)
+
+
+@pytest.mark.parametrize("way", ["handoff"], indirect=True)
+@pytest.mark.parametrize("change", [keeps_the_tail, closes, fails])
+async def test_aiohttp_behaves_differently(monkeypatch, caplog, serve, change):
+    """A change that no name tells is found at the start, by trying; clients are served."""
+    monkeypatch.setattr(handoff, "REHEARSAL_S", 0.2)
+    with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
+        change(patch)
+        daemon = await serve()
+    assert not daemon.server.takes_over
+    assert [r for r in caplog.records if "14 KB" in r.getMessage()]
+    async with await daemon.connect() as client:
+        assert (await client.ask({"type": "ping"}))["type"] == "pong"
 
 
 @pytest.mark.parametrize("way", ["handoff"], indirect=True)

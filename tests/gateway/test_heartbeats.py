@@ -6,7 +6,7 @@ import itertools
 
 from gateway.wsclient import CLOSE, PING, PONG, eventually, frame
 
-from aggregator.gateway.heartbeats import Heartbeats, Pinged
+from aggregator.gateway.heartbeats import AT_ONCE, Heartbeats, Pinged
 
 
 class Peer:
@@ -32,7 +32,8 @@ class World:
 
     def at(self, now: float) -> None:
         self.now = now
-        self.beats.tick()
+        while self.beats.tick():
+            pass
 
     def peer(self) -> Peer:
         peer = Peer()
@@ -55,6 +56,33 @@ def test_ping_and_pong():
     world.at(61)
     assert peer.pings == 2
     assert not world.dead
+
+
+def test_many_are_due():
+    """Thousands that are due in the same moment are pinged in parts, and so are given up on."""
+    world = World()
+    peers = [world.peer() for _ in range(AT_ONCE + 10)]
+    world.now = 30
+    assert world.beats.tick()
+    assert sum(peer.pings for peer in peers) == AT_ONCE
+    assert not world.beats.tick()
+    assert {peer.pings for peer in peers} == {1}
+    world.now = 40
+    assert world.beats.tick()
+    assert len(world.dead) == AT_ONCE
+    assert not world.beats.tick()
+    assert world.dead == peers
+
+
+def test_ending_one_ends_another():
+    """Who is forgotten while the others are looked after is left alone."""
+    world = World()
+    first, second, third = (world.peer() for _ in range(3))
+    world.at(30)
+    end = world.dead.append
+    world.beats._dead = lambda peer: (end(peer), world.beats.remove(second))
+    world.at(40)
+    assert world.dead == [first, third]
 
 
 def test_no_pong():

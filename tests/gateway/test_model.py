@@ -197,6 +197,7 @@ class Traffic(RuleBasedStateMachine):
         planned, self.planned = self.planned, []
         for call in planned:
             call()
+        self.hub.flush()
         for _, _, model in self.present.values():
             model.tick()
 

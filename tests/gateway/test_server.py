@@ -101,6 +101,13 @@ async def test_handshake_is_a_get(daemon, method):
     assert daemon.counters.accepted == 0
 
 
+async def test_handshake_with_two_keys(daemon):
+    """RFC 6455, 11.3.1: there must not be more than one key, also where both are the same."""
+    line = next(x for x in handshake().split(b"\r\n") if x.startswith(b"Sec-WebSocket-Key"))
+    request = handshake().replace(line, line + b"\r\n" + line)
+    assert (await refused(daemon.port, request))[0] == 400
+
+
 async def test_handshake_of_http_1_0(daemon):
     """RFC 6455, 4.1: a handshake is HTTP/1.1 at least."""
     request = handshake().replace(b"HTTP/1.1", b"HTTP/1.0")
