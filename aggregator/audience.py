@@ -49,10 +49,12 @@ class Audience:
 
     """
 
-    __slots__ = ("_late", "_mark_dirty", "_shape", "batch", "key", "sessions")
+    __slots__ = ("_late", "_mark_dirty", "_shape", "batch", "key", "lap", "sessions")
 
     def __init__(self, key: Key, mark_dirty: Callable[[Audience], None]) -> None:
         self.key = key
+        # The last one in which it had its turn.
+        self.lap = 0
         self._shape = key.shape
         self._mark_dirty = mark_dirty
         # With the transports, since to ask each session to write costs a seventh of the fan-out.

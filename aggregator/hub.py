@@ -187,6 +187,10 @@ class Hub(Directory):
 
     def _mark_dirty(self, audience: Audience | PacedAudience) -> None:
         """Remember that an audience has something to flush, and wake who flushes."""
+        if self._lap and audience.lap != self._laps:
+            # It has not had its turn: a quiet channel need not wait for the fan-out of another.
+            self._lap.append(audience)
+            return
         if not self._dirty:
             self.wake()
         self._dirty.append(audience)
@@ -195,7 +199,8 @@ class Hub(Directory):
         """
         Go on with a lap: write to each audience what it waits for, to about `limit` sessions.
 
-        What is published during a lap to an audience that has had its turn waits for the next one.
+        What is published during a lap to an audience that has had its turn waits for the next
+        one; any other audience comes next, once.
 
         Returns:
             Whether the lap goes on, with another call, after others had their turn.
@@ -210,6 +215,7 @@ class Hub(Directory):
         while self._lap and limit > 0:
             # Taken out first: after a bug in its `write` the others still have their turn.
             audience = self._lap.pop()
+            audience.lap = self._laps
             limit -= audience.size
             delivered, failed = audience.flush()
             self.deliveries += delivered

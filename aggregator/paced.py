@@ -52,6 +52,7 @@ class PacedAudience:
         "_timer",
         "_waiting",
         "key",
+        "lap",
         "sessions",
         "skipped",
     )
@@ -59,6 +60,8 @@ class PacedAudience:
     def __init__(self, key: Key, mark_dirty: Callable[[PacedAudience], None], later: Later) -> None:
         assert key.max_hz is not None  # noqa: S101 - `Hub.join_paced` gives one
         self.key = key
+        # The last one of the hub's in which it had its turn.
+        self.lap = 0
         # Up to whole milliseconds, in which uvloop counts: so never more often than asked for.
         self._interval_s = math.ceil(1000 / key.max_hz) / 1000
         self._mark_dirty = mark_dirty

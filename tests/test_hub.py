@@ -273,6 +273,25 @@ def test_lap(hub, monkeypatch):
     assert not hub.waiting
 
 
+def test_quiet_channel_in_the_lap_of_a_busy_one(hub, monkeypatch):
+    """It comes next, once: it need not wait until all of the others have been written to."""
+    monkeypatch.setattr("aggregator.groups.SESSIONS", 1)
+    busy = [joined(hub, "a") for _ in range(4)]
+    quiet = joined(hub, "b")
+    publish(hub, "a")
+    assert hub.flush(limit=1)
+    publish(hub, "b")
+    assert hub.flush(limit=1)
+    assert quiet.places == [("b", 1)]
+    assert sum(len(c.messages) for c in busy) == 1
+    publish(hub, "b")
+    while hub.flush(limit=1):
+        assert len(quiet.places) == 1
+    assert sum(len(c.messages) for c in busy) == 4
+    hub.flush()
+    assert quiet.places == [("b", 1), ("b", 2)]
+
+
 def test_audience_of_another_is_first_in_turn(hub, monkeypatch):
     """No audience is always written to last."""
     monkeypatch.setattr("aggregator.groups.SESSIONS", 1)

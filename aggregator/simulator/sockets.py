@@ -34,7 +34,8 @@ class Sockets:
         self._faults = faults
         self._journal = journal
         self._max_buffered_bytes = max_buffered_bytes
-        self._open: set[Connection] = set()
+        # In the order in which they came: a fault that is for one of them has the oldest.
+        self._open: dict[Connection, None] = {}
         faults.listen(self._fault_added, self._fault_removed)
 
     def routes(self) -> list[web.RouteDef]:
@@ -91,7 +92,7 @@ class Sockets:
         try:
             await self._read(connection, socket)
         finally:
-            self._open.discard(connection)
+            self._open.pop(connection, None)
             (self._okx if venue == "okx" else self._binance).leave(connection)
             connection.ended()
         return socket
@@ -101,7 +102,7 @@ class Sockets:
             self._okx.accept(connection)
         else:
             self._binance.accept(connection, request)
-        self._open.add(connection)
+        self._open[connection] = None
         for kind in sorted(IMMEDIATE):
             fault = self._faults.take(kind, connection.venue, path=connection.path)
             if fault is not None:
