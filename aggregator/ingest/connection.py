@@ -194,7 +194,7 @@ class Connection:
                 status.counters.events += published
                 status.data(now)
                 if status.unknown:
-                    status.known_again(getattr(output, "instrument", "") for output in outputs)
+                    status.heard_of(outputs)
 
     def _unreadable(self, error: Exception) -> None:
         if not isinstance(error, PayloadError):

@@ -189,7 +189,7 @@ class Driver:
             status.paced(0.0 if self._connector.sparse else self._connector.interval_s)
         status.data(self._clock())
         if status.unknown:
-            status.known_again(getattr(event, "instrument", None) or "" for event in events)
+            status.heard_of(events)
 
     def _act(self, output: Output) -> None:
         status = self.status

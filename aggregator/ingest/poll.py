@@ -29,7 +29,7 @@ from aggregator.connector import (
 )
 from aggregator.errors import ConnectorError, PayloadError
 from aggregator.hub import Hub
-from aggregator.model import Event, PriceUpdate, State
+from aggregator.model import Event, State
 
 from . import caching
 from .budget import Budget
@@ -270,7 +270,7 @@ class Poll:
                 if status.state is State.CONNECTING:
                     status.data(status.last_data)
             if status.unknown:
-                status.known_again(o.instrument for o in part if isinstance(o, PriceUpdate))
+                status.heard_of(part)
 
     def _act(self, output: Output) -> None:
         match output:

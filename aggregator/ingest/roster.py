@@ -11,12 +11,13 @@ from collections.abc import Iterable
 
 from aggregator.channel import Channel
 from aggregator.hub import Hub
-from aggregator.model import State, SystemStatus
+from aggregator.model import BookUpdate, Candle, PriceUpdate, State, SystemStatus, TradeExecuted
 
 from .failure import printable
 
 log = logging.getLogger(__name__)
 
+DATA = (PriceUpdate, BookUpdate, TradeExecuted, Candle)
 MAX_LISTED = 5
 """Instruments named in a line of the log."""
 
@@ -93,6 +94,10 @@ class Roster:
         """Say of those of `instruments` that were unknown that they are known."""
         for instrument in self.unknown.keys() & set(instruments):
             self.known(instrument)
+
+    def heard_of(self, outputs: Iterable[object]) -> None:
+        """Take data of an instrument as a sign that the venue knows it; a gap is none."""
+        self.known_again(each.instrument for each in outputs if isinstance(each, DATA))
 
     def listed(self, instruments: frozenset[str]) -> None:
         """Take the venue's word for which instruments there are."""

@@ -141,7 +141,10 @@ class Stream(StreamConnector):
         return [Send(json.dumps({"subscribe": i}), key=i) for i in self.options.instruments]
 
     def on_frame(self, frame):
-        [(key, value)] = msgspec.json.decode(frame, type=dict[str, str]).items()
+        said = msgspec.json.decode(frame, type=dict[str, str])
+        return [output for key, value in said.items() for output in self.on_item(key, value)]
+
+    def on_item(self, key, value):
         match key:
             case "!refuse":
                 raise ExchangeError(value)

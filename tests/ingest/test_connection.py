@@ -65,6 +65,15 @@ async def test_unknown_instruments_do_not_stop_the_others(session, venue):
     assert bench.counters.unhandled == {"thing": 1, "Request": 1}
 
 
+async def test_unknown_among_the_data_of_others(session, venue):
+    """That a message also says that an instrument is unknown does not make it known."""
+    venue.answer = script('{"!unknown":"ETH/USDT","BTC/USDT":"1.5"}', PRICE)
+    bench = Bench(session, venue.ws_url, instruments=["BTC/USDT", "ETH/USDT"])
+    async with bench.running():
+        await bench.ear.until(lambda: len(bench.prices) == 2)
+        assert list(bench.status.unknown) == ["ETH/USDT"]
+
+
 async def test_no_acknowledgement(session, venue):
     """A subscription that is not acknowledged in time ends the connection, even with data."""
     venue.answer = script(PRICE, ack=False)
