@@ -142,6 +142,8 @@ class Stream(StreamConnector):
 
     def on_frame(self, frame):
         said = msgspec.json.decode(frame, type=dict[str, str])
+        if not said:
+            raise ValueError("nothing said")
         return [output for key, value in said.items() for output in self.on_item(key, value)]
 
     def on_item(self, key, value):
