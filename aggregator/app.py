@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 EXIT_UNAVAILABLE = 69
 INGEST_STOP_S = 1.5
 SESSIONS_STOP_S = 1.5
+FORGET_S = 1.0
 STATUS_S = 5.0
 """Between two lines of state to systemd."""
 
@@ -58,7 +59,7 @@ class Daemon:
         self.config = config
         self._notifier = notifier or Notifier()
         self._watchdog = Watchdog(self._notifier, loop.time)
-        self.hub = Hub()
+        self.hub = Hub(history=config.server.history_messages)
         self.sessions = Sessions(self.hub, config.server, loop.time)
         self.fanout = Fanout(self.hub, config.server.flush_window_s, self._watchdog.moved)
         self.ingest = Ingest(self.hub, config)
@@ -94,6 +95,7 @@ class Daemon:
                 tasks.create_task(self._heartbeats(), name="heartbeats"),
                 tasks.create_task(self._pulse(), name="pulse"),
                 tasks.create_task(self._status(), name="status"),
+                tasks.create_task(self._forget(), name="history"),
             ]
             ingest = tasks.create_task(self.ingest.run(), name="ingest")
             self._announce()
@@ -161,6 +163,11 @@ class Daemon:
                 self._notifier.send(STATUS=text)
                 before = text
             await asyncio.sleep(STATUS_S)
+
+    async def _forget(self) -> None:
+        while True:
+            await asyncio.sleep(FORGET_S)
+            self.hub.forget_old(self.config.server.history_s)
 
     # What operators ask.
 

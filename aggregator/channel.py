@@ -6,7 +6,10 @@ from collections.abc import Iterable
 from operator import attrgetter
 from typing import Protocol
 
+import msgspec
+
 from . import market, wire
+from .history import History
 from .model import Top
 from .shape import WHOLE, Shape
 
@@ -14,42 +17,33 @@ SNAPSHOT_US = 50_000
 """For so long a message of a snapshot is used again: then it was shaped once for all of a storm."""
 
 
-class Message:
+class Message(msgspec.Struct, gc=False, eq=False):
     """
     A finished message and where it belongs.
 
-    Args:
-        frame: its bytes.
-        channel: where it was published; `None` for what has no number, such as an answer.
-        slot: whose value it is, so that a newer one may take its place; `None` for a message that
-            has to be kept in order.
-        seq: its number on the channel.
-        us: when it was received, in microseconds since the epoch.
-        whole: it is a value by itself; else a change, which says nothing without what was before.
-
+    Histories keep many thousands of them, so the garbage collector does not look at them: a slot
+    and a history have to let go of theirs (`forget`, `clear`) when they are of no more use.
     """
 
-    __slots__ = ("_shaped", "channel", "frame", "seq", "slot", "state", "us", "whole")
-
-    def __init__(
-        self,
-        frame: bytes,
-        channel: Channel | None = None,
-        slot: Slot | None = None,
-        seq: int = 0,
-        us: int = 0,
-        *,
-        whole: bool = True,
-    ) -> None:
-        self.frame = frame
-        self.channel = channel
-        self.slot = slot
-        self.seq = seq
-        self.us = us
-        self.whole = whole
-        # Of a change: what it leads to, kept where its slot has forgotten that.
-        self.state: Message | None = None
-        self._shaped: dict[Shape, bytes] | None = None
+    frame: bytes
+    """Its bytes."""
+    channel: Channel | None = None
+    """Where it was published; `None` for what has no number, such as an answer."""
+    slot: Slot | None = None
+    """Whose value it is, so that a newer one may take its place; `None` for a message that has to
+    be kept in order."""
+    seq: int = 0
+    """Its number on the channel."""
+    us: int = 0
+    """When it was received, in microseconds since the epoch."""
+    whole: bool = True
+    """It is a value by itself; else a change, which says nothing without what was before."""
+    place: Slot | None = None
+    """Of a message without `slot`: the instrument that it is about; `None` for all of them."""
+    state: Message | None = None
+    """Of a change: what it leads to, kept where its slot has forgotten that."""
+    forms: dict[Shape, bytes] | None = None
+    """The frame in the shapes that were asked for."""
 
     def settled(self) -> Message:
         """Return the state after a change: what was before it may never have been sent."""
@@ -61,11 +55,11 @@ class Message:
         """Return the frame in a shape, made once however many want it."""
         if shape is WHOLE:
             return self.frame
-        if self._shaped is None:
-            self._shaped = {}
-        frame = self._shaped.get(shape)
+        if self.forms is None:
+            self.forms = {}
+        frame = self.forms.get(shape)
         if frame is None:
-            frame = self._shaped[shape] = shape.apply(self.frame)
+            frame = self.forms[shape] = shape.apply(self.frame)
         return frame
 
 
@@ -159,12 +153,23 @@ class Slot:
 
 
 class Channel:
-    """One named stream of messages, numbered without holes."""
+    """
+    One named stream of messages, numbered without holes.
+
+    Args:
+        name: as clients subscribe to it.
+        exchange: the venue; empty for the daemon's own.
+        epoch: names the run of the daemon.
+        instruments: those it is known to have; `None` where the venue has yet to say.
+        history: how many messages are kept for clients that come back.
+
+    """
 
     __slots__ = (
         "epoch",
         "exchange",
         "gaps",
+        "history",
         "instruments",
         "last_gap",
         "listeners",
@@ -176,7 +181,12 @@ class Channel:
     )
 
     def __init__(
-        self, name: str, exchange: str, epoch: str, instruments: Iterable[str] | None
+        self,
+        name: str,
+        exchange: str,
+        epoch: str,
+        instruments: Iterable[str] | None,
+        history: int = 0,
     ) -> None:
         self.name = name
         self.exchange = exchange
@@ -186,6 +196,7 @@ class Channel:
         self.listeners: set[Listener] = set()
         # None: the venue tells which there are; until it has, every name may be one.
         self.instruments = None if instruments is None else set(instruments)
+        self.history = History[Message](history)
         self.unpriced = 0
         # How often messages of the venue were lost for good.
         self.gaps = 0

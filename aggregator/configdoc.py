@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 
 from pydantic import BaseModel, SecretStr
 
-from .config import BudgetLimits, Config
+from .config import Config
+from .settings import BudgetLimits
 
 MASK = "********"
 """Stands for a secret, in a comment: so that the text, used as a file, makes none of it."""

@@ -8,7 +8,7 @@ A subscription is written as clients write it: `binance_prices`, `binance_prices
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from operator import attrgetter
 
 from .audience import Wants
@@ -25,11 +25,15 @@ class Directory:
         epoch: names this run of the daemon; new at each start, so that a sequence number
             together with it is never used twice.
         clock_ns: the wall clock, in nanoseconds since the epoch.
+        history: how many messages of each channel are kept for clients that come back.
 
     """
 
-    def __init__(self, epoch: str, clock_ns: Callable[[], int] = time.time_ns) -> None:
+    def __init__(
+        self, epoch: str, clock_ns: Callable[[], int] = time.time_ns, history: int = 0
+    ) -> None:
         self.epoch = epoch
+        self._history = history
         self._clock_ns = clock_ns
         self.channels: dict[str, Channel] = {}
         self._anywhere: dict[str, set[Listener]] = {}
@@ -42,7 +46,9 @@ class Directory:
         self, name: str, exchange: str, instruments: Iterable[str] | None = None
     ) -> Channel:
         """Create a channel; `instruments` are those it is known to have."""
-        channel = self.channels[name] = Channel(name, exchange, self.epoch, instruments)
+        channel = self.channels[name] = Channel(
+            name, exchange, self.epoch, instruments, self._history
+        )
         return channel
 
     def slot(self, channel: Channel, instrument: str) -> Slot:
@@ -67,17 +73,52 @@ class Directory:
         groups = (channel.listeners, *(s.listeners for s in slots), *(s.anywhere for s in slots))
         return sum(listener.size for listener in set[Listener]().union(*groups))
 
-    def snapshot(self, wants: Iterable[str]) -> list[Message]:
+    def missed(self, channel: Channel, seq: int, wants: Wants) -> list[Message] | None:
+        """
+        Return what a client has missed that has these subscriptions, in the order of the sequence.
+
+        Args:
+            channel: of which.
+            seq: the last number that the client knows, of this run of the daemon.
+            wants: the subscriptions.
+
+        Returns:
+            The messages behind that number that the subscriptions name; `None` where the history
+            does not have all of them.
+
+        """
+        if seq == channel.seq:
+            return []
+        messages = channel.history.after(seq)
+        if messages is None or channel.name in wants:
+            return messages
+        return [each for each in messages if self._concerns(each, wants)]
+
+    def _concerns(self, message: Message, wants: Wants) -> bool:
+        """Return whether a message is about an instrument of these subscriptions, or about all."""
+        place = message.slot or message.place
+        return place is None or self.wanted(place, wants)
+
+    def forget_old(self, seconds: float) -> None:
+        """Let go of what is older in the histories."""
+        before_us = self.now_us() - int(seconds * 1e6)
+        for channel in self.channels.values():
+            channel.history.forget_before(before_us)
+
+    def snapshot(self, wants: Iterable[str], but: Container[str] = ()) -> list[Message]:
         """
         Return the last values of these subscriptions, each once, oldest first.
 
-        For who subscribes: those of venues say how old they are, exact to `channel.SNAPSHOT_US`.
+        None of the channels in `but`. For who subscribes: those of venues say how old they are,
+        exact to `channel.SNAPSHOT_US`.
         """
         now_us = self.now_us()
         found: dict[Slot, None] = {}
         for want in wants:
             _, colon, instrument = want.partition(":")
             for channel in self.find(want):
+                if channel.name in but:
+                    continue
                 if not colon:
                     found.update(dict.fromkeys(channel.slots.values()))
                 elif slot := channel.slots.get(instrument):

@@ -47,6 +47,7 @@ class Hub(Directory):
         clock_ns: the wall clock, in nanoseconds since the epoch.
         epoch: names this run of the daemon; new at each start, so that a sequence number
             together with it is never used twice.
+        history: how many messages of each channel are kept for clients that come back.
 
     """
 
@@ -56,8 +57,9 @@ class Hub(Directory):
         later: Later = lambda _seconds, _call: None,
         clock_ns: Callable[[], int] = time.time_ns,
         epoch: str | None = None,
+        history: int = 10_000,
     ) -> None:
-        super().__init__(epoch or secrets.token_hex(4), clock_ns)
+        super().__init__(epoch or secrets.token_hex(4), clock_ns, history)
         self.wake = wake
         self.later = later
         self.audiences = Groups(
@@ -100,6 +102,7 @@ class Hub(Directory):
                 return
             channel.seq = seq = channel.seq + 1
             slot.last = message = Message(frame, channel, slot, seq, received_us)
+            channel.history.append(message)
             listeners = channel.listeners
             if slot.listeners or slot.anywhere:
                 # The union, since nobody gets a message twice who wants it for two reasons.
@@ -121,7 +124,7 @@ class Hub(Directory):
         now_us = self._clock_ns() // 1000
         if type(event) is BookUpdate:
             frame = encoder.orderbook_update(event, seq, received_us, now_us)
-            message = Message(frame, channel, slot, seq, received_us, whole=event.whole)
+            message = Message(frame, channel, slot, seq, received_us, event.whole)
             slot.book = event.book
         else:
             # It has an instrument, but no newer one takes its place.
@@ -129,8 +132,9 @@ class Hub(Directory):
             if trade is None:
                 channel.unpriced += 1
                 return
-            message = Message(trade, channel, None, seq, received_us)
+            message = Message(trade, channel, None, seq, received_us, place=slot)
         channel.seq = seq
+        channel.history.append(message)
         slot.last = message
         listeners = channel.listeners
         if slot.listeners or slot.anywhere:
@@ -148,8 +152,9 @@ class Hub(Directory):
         frame = wire.frame(encode(event, envelope))
         channel.seq = seq
         slot = self._place(channel, event)
-        place = slot if isinstance(event, REPLACEABLE) else None
-        message = Message(frame, channel, place, seq, received_us)
+        value = slot if isinstance(event, REPLACEABLE) else None
+        message = Message(frame, channel, value, seq, received_us, place=slot)
+        channel.history.append(message)
         listeners = channel.listeners
         if isinstance(event, Gap):
             channel.gaps += 1

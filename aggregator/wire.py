@@ -81,11 +81,16 @@ def without_data(framed: bytes) -> bytes:
 
 
 def gap(
-    channel: str, instrument: str | None, seqs: tuple[int, int], reason: str, timestamp: str
+    channel: str,
+    seqs: tuple[int | None, int | None],
+    reason: str,
+    timestamp: str,
+    data: dict[str, str] | None = None,
 ) -> bytes:
     """Return the payload of a `gap`: the messages with these numbers, both included, are lost."""
-    fields = {"type": "gap", "channel": channel, "instrument": instrument, "from_seq": seqs[0]}
-    return orjson.dumps(fields | {"to_seq": seqs[1], "reason": reason, "timestamp": timestamp})
+    fields = {"type": "gap", "channel": channel, "instrument": None, "from_seq": seqs[0]}
+    fields |= {"to_seq": seqs[1], "reason": reason, "timestamp": timestamp}
+    return orjson.dumps(fields if data is None else fields | {"data": data})
 
 
 def minute_text(minute: int) -> str:

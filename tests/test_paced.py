@@ -144,7 +144,7 @@ def test_many_take_their_turns():
     for _, call in world.planned[:]:
         call()
     laps = 1
-    while world.hub.flush(200):
+    while world.hub.flush(100):
         laps += 1
     assert laps == 3
     assert {tuple(client.seqs) for client in clients} == {(1,)}

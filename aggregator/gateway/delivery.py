@@ -11,7 +11,7 @@ always holds. What it wants at a limited rate comes from paced audiences all the
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from aggregator import wire
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 NOTHING: Wants = frozenset()
 """What everybody wants at first: one object for all, since an idle session should cost little."""
+NO_MESSAGES: Mapping[str, list[Message]] = {}
 REDUCED = Terms(raw=False)
 """Every message, without the venue's own payload."""
 CHUNK = 65_536
@@ -159,12 +160,21 @@ class Delivery:
         return dict.fromkeys(self._wants, ALL)
 
     def answer(
-        self, terms: dict[str, Terms], replies: list[bytes], snapshot: Iterable[str]
+        self,
+        terms: dict[str, Terms],
+        replies: Iterable[bytes],
+        snapshot: Iterable[Message],
+        missed: Mapping[str, list[Message]] = NO_MESSAGES,
     ) -> None:
         """
-        Answer, then send the last values of `snapshot`, then what is published from now on.
+        Answer, then send what is published from now on.
 
-        `terms` are the subscriptions from now on.
+        Args:
+            terms: the subscriptions from now on.
+            replies: the answers.
+            snapshot: last values, that follow the answers.
+            missed: before them, of channels by name, what the client has not had yet.
+
         """
         outbox = self._to_outbox()
         self._change(outbox, terms)
@@ -172,7 +182,11 @@ class Delivery:
         outbox.seal()
         for payload in replies:
             outbox.offer(Message(wire.frame(payload)))
-        for message in self._all.hub.snapshot(snapshot):
+        for messages in missed.values():
+            due = messages if self._plan is None else self._plan.at_its_rate(messages)
+            for message in due:
+                outbox.replay(message)
+        for message in snapshot:
             outbox.show(message)
         self._drain()
 

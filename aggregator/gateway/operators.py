@@ -10,8 +10,8 @@ from typing import Annotated
 from aiohttp import hdrs, web
 from pydantic import BaseModel, ConfigDict, Field, StrictStr, ValidationError
 
-from aggregator.config import Server as ServerConfig
 from aggregator.hub import Hub
+from aggregator.settings import Server as ServerConfig
 
 from .answers import as_error, as_json
 from .origin import host_name, is_loopback

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 
@@ -32,6 +33,29 @@ def origin_allowed(origin: str | None, host: str, allowed: list[str]) -> bool:
         )
     except (KeyError, ValueError):
         return False
+
+
+def may_read(headers: Mapping[str, str], allowed: list[str]) -> dict[str, str]:
+    """
+    Return the headers that let a page from elsewhere read an answer, if it may connect at all.
+
+    Source: the Fetch standard, "HTTP extensions: CORS protocol". A page of this host needs none.
+    """
+    origin = headers.get("Origin")
+    if origin is None or not origin_allowed(origin, headers.get("Host", ""), allowed):
+        return {}
+    shared = {
+        "Access-Control-Allow-Origin": origin,
+        "Access-Control-Expose-Headers": "ETag",
+        "Vary": "Origin",
+    }
+    if "Access-Control-Request-Method" in headers:
+        shared |= {
+            "Access-Control-Allow-Methods": "GET, POST",
+            "Access-Control-Allow-Headers": "Authorization, Content-Type, If-None-Match",
+            "Access-Control-Max-Age": "600",
+        }
+    return shared
 
 
 def is_loopback(host: str) -> bool:

@@ -101,6 +101,12 @@ class Outbox:
         # Not counted, unless it takes the place of one that was owed: hence the -1.
         self._entries[slot] = (message, older[1] if isinstance(older, tuple) else -1)
 
+    def replay(self, message: Message) -> None:
+        """Take a message that the client has missed: it comes as it was, in its order."""
+        self._number += 1
+        # As a reference to what the history holds: not among the bytes that are bounded.
+        self._entries[self._number] = (message, 0)
+
     def seal(self) -> None:
         """Let gaps end here: what is lost from now on is another one, in its own place."""
         for channel in [key for key in self._entries if isinstance(key, Channel)]:
@@ -168,9 +174,7 @@ class Outbox:
         entry = self._entries.pop(key)
         if isinstance(entry, Gap):
             seqs = (entry.from_seq, entry.to_seq)
-            return wire.frame(
-                wire.gap(entry.channel.name, None, seqs, "slow_consumer", self._now_iso())
-            )
+            return wire.frame(wire.gap(entry.channel.name, seqs, "slow_consumer", self._now_iso()))
         self.taken += 1
         message, count = (entry, 0) if isinstance(entry, Message) else entry
         if count > 0:

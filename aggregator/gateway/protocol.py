@@ -59,6 +59,15 @@ class _Command(BaseModel):
     id: Id = None
 
 
+class Position(BaseModel):
+    """A place on a channel: the number of a message in a run of the daemon."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    epoch: Annotated[StrictStr, Field(max_length=64)]
+    seq: Annotated[_Int, Field(ge=0)]
+
+
 class Subscribe(_Command):
     """Send these channels from now on."""
 
@@ -68,6 +77,8 @@ class Subscribe(_Command):
     """How often each instrument's latest value is sent at most; `None` for every message."""
     raw: StrictBool = True
     """With the venue's own payload, `data`."""
+    since: dict[Name, Position] = {}
+    """Of channels by name: what the client has had last, so that it gets what came after."""
 
 
 class Unsubscribe(_Command):
@@ -166,7 +177,7 @@ def _refusal(text: bytes, e: ValidationError) -> Refusal:
     return Refusal(Code.BAD_COMMAND, message, id=_id_of(text))
 
 
-_FIELDS = {"type", "channels", "max_hz", "raw", "id", "action", "symbol"}
+_FIELDS = {"type", "channels", "max_hz", "raw", "since", "epoch", "seq", "id", "action", "symbol"}
 _MESSAGES = {
     "union_tag_invalid": "type must be subscribe, unsubscribe or ping",
     "union_tag_not_found": "type is missing: subscribe, unsubscribe or ping",
@@ -183,12 +194,17 @@ def error(code: Code, message: str, **extra: object) -> bytes:
 
 
 def subscribed(
-    channels: Iterable[str], positions: Mapping[str, Channel], command: Subscribe
+    channels: Iterable[str],
+    positions: Mapping[str, Channel],
+    command: Subscribe,
+    recovered: Mapping[str, bool],
 ) -> bytes:
     """Return the payload of the acknowledgement of a `subscribe`; it repeats the terms asked."""
     places = {name: {"epoch": c.epoch, "seq": c.seq} for name, c in positions.items()}
     fields = {"type": "subscribed", "channels": list(channels), "positions": places}
     terms = command.model_dump(include={"max_hz", "raw"}, exclude_defaults=True)
+    if recovered:
+        terms["recovered"] = recovered
     return _with_id(fields | terms, command.id)
 
 

@@ -12,14 +12,15 @@ from collections.abc import Callable
 
 from aiohttp import hdrs, web
 
-from aggregator.config import Server as ServerConfig
 from aggregator.hub import Hub
+from aggregator.settings import Server as ServerConfig
 
 from . import extensions, fallback, handoff
 from .answers import Handler, answered, as_error, as_json
 from .http_log import HttpLog
 from .operators import Operators, Rotate
-from .origin import origin_allowed
+from .origin import may_read, origin_allowed
+from .queries import Queries
 from .sessions import Sessions
 
 log = logging.getLogger(__name__)
@@ -65,6 +66,7 @@ class Server:
         self._metrics = metrics
         self._explain = why
         self._operators = Operators(hub, sessions, config, rotate)
+        self._queries = Queries(hub)
         self._runner: web.AppRunner | None = None
         self.port = config.port
         self.takes_over = True
@@ -92,6 +94,9 @@ class Server:
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/channels", self._list_channels)
         app.router.add_get("/why/{channel:.+}", self._why)
+        app.router.add_get("/latest/{channel}", self._queries.latest)
+        app.router.add_get("/latest/{channel}/{instrument:.+}", self._queries.latest_of)
+        app.router.add_get("/history/{channel}", self._queries.history)
         app.router.add_get("/metrics", self._metrics_page)
         self._runner = web.AppRunner(
             app,
@@ -166,7 +171,12 @@ class Server:
 
     @web.middleware
     async def _errors_as_json(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        response = await answered(request, handler)
+        shared = may_read(request.headers, self._config.allowed_origins)
+        if request.method == hdrs.METH_OPTIONS and "Access-Control-Allow-Methods" in shared:
+            response: web.StreamResponse = web.Response(status=204)
+        else:
+            response = await answered(request, handler)
+        response.headers.update(shared)
         if response.status >= 400:
             self._sessions.counters.http_errors[response.status] += 1
         return response

@@ -17,6 +17,7 @@ from . import protocol
 from .delivery import CLOSE_TIMEOUT_S, Delivery
 from .frames import CLOSE, PING, PONG, TEXT, ProtocolError, Reader
 from .protocol import Close, Code, Refusal
+from .resume import resume
 from .subscriptions import ALL, Terms
 
 if TYPE_CHECKING:
@@ -236,10 +237,13 @@ class Session(Delivery, asyncio.BufferedProtocol):
         self._check_count(terms, command.id)
         positions = {c.name: c for want in good for c in found[want]}
         bad = [want for want in found if not found[want]]
-        replies = [protocol.subscribed(good, positions, command)] if good else []
+        resumed = resume(hub, positions, command.since, frozenset(good))
+        replies = [protocol.subscribed(good, positions, command, resumed.recovered)] if good else []
         replies += [protocol.unknown_channel(want, command.id) for want in bad]
         self._all.counters.refused[Code.UNKNOWN_CHANNEL] += len(bad)
-        self.answer(terms, replies, good)
+        self._all.counters.resumed.update(resumed.recovered.values())
+        snapshot = hub.snapshot(good, but=resumed.missed)
+        self.answer(terms, [*replies, *resumed.gaps], snapshot, resumed.missed)
 
     def _short_form(self, text: bytes) -> None:
         command = protocol.decode_short(text)
@@ -255,7 +259,7 @@ class Session(Delivery, asyncio.BufferedProtocol):
         else:
             terms[want] = ALL
             self._check_count(terms, None)
-            self.answer(terms, answer, [want])
+            self.answer(terms, answer, self._all.hub.snapshot([want]))
 
     def _check_count(self, terms: dict[str, Terms], id_: protocol.Id) -> None:
         if len(terms) > self._all.config.max_subscriptions:

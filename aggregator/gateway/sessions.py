@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from aggregator import wire
-from aggregator.config import Server
 from aggregator.hub import Hub
+from aggregator.settings import Server
 
 from .delivery import Delivery
 from .heartbeats import Heartbeats, Pinged
@@ -32,6 +32,7 @@ class Counters:
     rejected: Counter[str] = field(default_factory=Counter)
     closed: Counter[int] = field(default_factory=Counter)
     commands: Counter[str] = field(default_factory=Counter)
+    resumed: Counter[bool] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
     http_errors: Counter[int] = field(default_factory=Counter)
     protocol_errors: int = 0

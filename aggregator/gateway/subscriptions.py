@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from aggregator.audience import Wants
-from aggregator.channel import Channel
+from aggregator.channel import Channel, Message, Slot
 from aggregator.directory import EVERYWHERE
 
 
@@ -74,3 +74,16 @@ class Plan:
     def of(self, channel: Channel) -> Terms:
         """Return the terms on which messages of a channel are sent."""
         return self._groups.get(self._group(channel), ALL)
+
+    def at_its_rate(self, missed: list[Message]) -> list[Message]:
+        """Return of missed messages of a channel those that are due at the session's rate."""
+        channel = missed[0].channel if missed else None
+        if channel is None or self.of(channel).max_hz is None:
+            return missed
+        # Each instrument's latest, in the place of that; the rest as it is.
+        latest: dict[Slot | int, Message] = {}
+        for message in missed:
+            key = message.slot or message.seq
+            latest.pop(key, None)
+            latest[key] = message
+        return [message.settled() for message in latest.values()]

@@ -86,6 +86,13 @@ class Metrics(Collector):
             "channel",
         )
 
+        yield _gauge(
+            "history_messages",
+            "Messages kept for clients that come back.",
+            {(name,): len(c.history) for name, c in channels.items()},
+            "channel",
+        )
+
     def _of_feeds(self) -> Iterator[Metric]:
         statuses = self._ingest.statuses
         counts: tuple[tuple[str, str, Callable[[Any], float]], ...] = (
@@ -202,11 +209,13 @@ class Metrics(Collector):
         )
         for name, text, count in counts:
             yield _counter(name, text, {(): count})
+        resumed = {str(whole).lower(): n for whole, n in counters.resumed.items()}
         tables: tuple[tuple[str, str, str, Mapping[Any, int]], ...] = (
             ("connections_rejected", "Refused at the handshake.", "reason", counters.rejected),
             ("connections_closed", "Closed by the daemon, by code.", "code", counters.closed),
             ("commands", "Commands of clients.", "type", counters.commands),
             ("refusals", "Commands refused, by code.", "code", counters.refused),
+            ("resumes", "Channels that clients came back to.", "recovered", resumed),
             ("http_errors", "HTTP answers from 400 up, by status.", "status", counters.http_errors),
         )
         for name, text, label, table in tables:

@@ -28,6 +28,8 @@ def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.Abstrac
 BOTH_WAYS = {
     "test_bad_input",
     "test_heartbeats",
+    "test_queries",
+    "test_resume",
     "test_server",
     "test_sessions",
     "test_slow_readers",
@@ -54,7 +56,7 @@ class Daemon:
 
     def __init__(self, **config: Any) -> None:
         self.config = ServerConfig(**{"port": 0, "flush_window_s": 0.0005, **config})
-        self.hub = Hub()
+        self.hub = Hub(history=self.config.history_messages)
         self.channel = self.hub.add_channel("prices", "venue", ["BTC/USDT", "ETH/USDT"])
         self.other = self.hub.add_channel("others", "venue", ["BTC/USDT"])
         self.open_ended = self.hub.add_channel("all", "elsewhere")

@@ -220,16 +220,17 @@ def test_answers():
     """The shapes of docs/protocol.md; an id only where one was given, 0 and "" included."""
     channel = Channel("a", "v", "k3x9", ())
     channel.seq = 1042
-    answer = json.loads(protocol.subscribed(["a", "a:X/Y"], {"a": channel}, subscribe(id=1)))
+    answer = json.loads(protocol.subscribed(["a", "a:X/Y"], {"a": channel}, subscribe(id=1), {}))
     assert answer == {
         "type": "subscribed",
         "channels": ["a", "a:X/Y"],
         "positions": {"a": {"epoch": "k3x9", "seq": 1042}},
         "id": 1,
     }
-    assert "id" not in json.loads(protocol.subscribed([], {}, subscribe()))
-    answer = json.loads(protocol.subscribed([], {}, subscribe(max_hz=2.5, raw=False)))
+    assert "id" not in json.loads(protocol.subscribed([], {}, subscribe(), {}))
+    answer = json.loads(protocol.subscribed([], {}, subscribe(max_hz=2.5, raw=False), {"a": True}))
     assert (answer["max_hz"], answer["raw"]) == (2.5, False)
+    assert answer["recovered"] == {"a": True}
     assert json.loads(protocol.unsubscribed(["a"], 0)) == {
         "type": "unsubscribed",
         "channels": ["a"],

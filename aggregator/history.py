@@ -1,0 +1,72 @@
+"""What was published on a channel lately, for clients that come back."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from itertools import islice
+from typing import Generic, Protocol, TypeVar
+
+
+class Numbered(Protocol):
+    """A message, as seen from here."""
+
+    @property
+    def seq(self) -> int:
+        """Its number: one more than that of the message before it."""
+
+    @property
+    def us(self) -> int:
+        """When it was received, in microseconds since the epoch."""
+
+
+M = TypeVar("M", bound=Numbered)
+
+
+class History(Generic[M]):
+    """
+    The newest messages of a channel, without holes.
+
+    Args:
+        limit: how many are kept at most.
+
+    """
+
+    __slots__ = ("_messages", "append")
+
+    def __init__(self, limit: int) -> None:
+        self._messages: deque[M] = deque(maxlen=limit)
+        # The deque's own, since it is called for every message that is published.
+        self.append = self._messages.append
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def __iter__(self) -> Iterator[M]:
+        return iter(self._messages)
+
+    @property
+    def first_seq(self) -> int | None:
+        """The number of the oldest that is kept."""
+        return self._messages[0].seq if self._messages else None
+
+    def after(self, seq: int) -> list[M] | None:
+        """Return all messages behind this number, oldest first; `None` where one is not kept."""
+        messages = self._messages
+        if not messages:
+            return None
+        count = messages[-1].seq - seq
+        if not 0 <= count <= len(messages):
+            return None
+        # From the end: who comes back has missed little.
+        return list(islice(reversed(messages), count))[::-1]
+
+    def forget_before(self, us: int) -> None:
+        """Forget what was received before this moment, in microseconds since the epoch."""
+        messages = self._messages
+        while messages and messages[0].us < us:
+            messages.popleft()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._messages.clear()
