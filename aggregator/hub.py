@@ -19,6 +19,7 @@ from __future__ import annotations
 import secrets
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 
 from . import market, wire
@@ -74,8 +75,9 @@ class Hub(Directory):
         self.deliveries = 0
         self.failed_writes = 0
         self._dirty: list[Audience | PacedAudience] = []
-        self._lap: list[Audience | PacedAudience] = []
+        self._lap: deque[Audience | PacedAudience] = deque()
         self._laps = 0
+        self._busy = False
         self._outboxes: set[Listener] = set()
         self.system = self.add_channel(SYSTEM, "", ())
         self.heartbeat = self.add_channel(HEARTBEAT, "", ())
@@ -194,7 +196,7 @@ class Hub(Directory):
         """Remember that an audience has something to flush, and wake who flushes."""
         if self._lap and audience.lap != self._laps:
             # It has not had its turn: a quiet channel need not wait for the fan-out of another.
-            self._lap.append(audience)
+            self._lap.appendleft(audience)
             return
         if not self._dirty:
             self.wake()
@@ -212,19 +214,21 @@ class Hub(Directory):
 
         """
         if not self._lap:
-            self._lap, self._dirty = self._dirty, []
-            # Nobody is always last.
+            self._lap, self._dirty = deque(self._dirty), []
             self._laps += 1
-            start = self._laps % (len(self._lap) or 1)
-            self._lap = self._lap[start:] + self._lap[:start]
+            if not self._busy:
+                # Nobody is always last. But where one lap follows another, who was first comes
+                # first again, one lap later: to be last then would be to wait for two.
+                self._lap.rotate(self._laps)
         while self._lap and limit > 0:
             # Taken out first: after a bug in its `write` the others still have their turn.
-            audience = self._lap.pop()
+            audience = self._lap.popleft()
             audience.lap = self._laps
             limit -= audience.size
             delivered, failed = audience.flush()
             self.deliveries += delivered
             self.failed_writes += failed
+        self._busy = bool(self._dirty)
         return bool(self._lap)
 
     @property

@@ -305,6 +305,23 @@ def test_audience_of_another_is_first_in_turn(hub, monkeypatch):
     assert len(firsts) == 3
 
 
+def test_laps_without_a_pause(hub, monkeypatch):
+    """Who was first is first again: nobody waits for two laps, however fast messages come."""
+    monkeypatch.setattr("aggregator.groups.SESSIONS", 1)
+    clients = [joined(hub, "a") for _ in range(4)]
+    orders = []
+    publish(hub, "a")
+    for _ in range(3):
+        order = []
+        before = {c: len(c.messages) for c in clients}
+        for _ in clients:
+            hub.flush(limit=1)
+            publish(hub, "a")
+            order += [c for c in clients if len(c.messages) > before[c] and c not in order]
+        orders.append(order)
+    assert orders[0] == orders[1] == orders[2]
+
+
 def test_closed_transport_stops_nobody(hub):
     """A write that uvloop refuses, as that client has gone, is counted; the others get theirs."""
 
