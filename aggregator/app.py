@@ -13,13 +13,13 @@ import logging
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import uvloop
 
 from . import __version__
 from .config import Config
-from .errors import AggregatorError
+from .errors import AggregatorError, ConfigError
 from .gateway.fanout import Fanout
 from .gateway.server import Server
 from .gateway.sessions import Sessions
@@ -29,6 +29,7 @@ from .model import Heartbeat, State
 from .telemetry import logs
 from .telemetry.metrics import Metrics
 from .telemetry.systemd import Notifier, Watchdog
+from .tokens import Keyring
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +61,8 @@ class Daemon:
         self._notifier = notifier or Notifier()
         self._watchdog = Watchdog(self._notifier, loop.time)
         self.hub = Hub(history=config.server.history_messages)
-        self.sessions = Sessions(self.hub, config.server, loop.time)
+        self.keyring = Keyring(config.tokens, config.users, config.jwt)
+        self.sessions = Sessions(self.hub, config.server, loop.time, self.keyring)
         self.fanout = Fanout(self.hub, config.server.flush_window_s, self._watchdog.moved)
         self.ingest = Ingest(self.hub, config)
         self.server = Server(
@@ -134,6 +136,11 @@ class Daemon:
         log.info("try: %s watch %s%s", command, first, option)
         self._notifier.send(READY="1", STATUS="started")
 
+    def reload(self, config: Config) -> None:
+        """Go over to what another configuration says of tokens; the rest needs a restart."""
+        self.keyring.replace(config.tokens, config.users, config.jwt)
+        log.info("tokens read again: %d keys", len(config.tokens))
+
     # Timers.
 
     async def _heartbeats(self) -> None:
@@ -206,23 +213,39 @@ class Daemon:
                 yield {"feed": name, "state": state, "reason": status.reason}
 
 
-def run(config: Config, log_level: str) -> None:
-    """Run the daemon until SIGINT or SIGTERM; exits with 69 where it can't listen."""
+def run(config: Config, log_level: str, again: Callable[[], Config] | None = None) -> None:
+    """
+    Run the daemon until SIGINT or SIGTERM; exits with 69 where it can't listen.
+
+    Args:
+        config: the effective configuration.
+        log_level: how much to log.
+        again: reads the configuration again, for SIGHUP.
+
+    """
     logs.set_up(log_level, secrets=config.secrets())
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_until_signalled(config))
+            runner.run(_until_signalled(config, again))
     except ListenError as e:
         log.critical("%s", e)
         sys.exit(EXIT_UNAVAILABLE)
 
 
-async def _until_signalled(config: Config) -> None:
+async def _until_signalled(config: Config, again: Callable[[], Config] | None) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     daemon = Daemon(config)
+
+    def reload() -> None:
+        try:
+            daemon.reload(again() if again else config)
+        except ConfigError as e:
+            log.error("the configuration is not taken over: %s", e)  # noqa: TRY400 - it is told
+
+    loop.add_signal_handler(signal.SIGHUP, reload)
     # What there is now stays: the collector need not look at it again and again.
     gc.collect()
     gc.freeze()

@@ -162,6 +162,7 @@ class Channel:
         epoch: names the run of the daemon.
         instruments: those it is known to have; `None` where the venue has yet to say.
         history: how many messages are kept for clients that come back.
+        key: what it is found by, where others have the same name.
 
     """
 
@@ -171,6 +172,7 @@ class Channel:
         "gaps",
         "history",
         "instruments",
+        "key",
         "last_gap",
         "listeners",
         "name",
@@ -186,9 +188,12 @@ class Channel:
         exchange: str,
         epoch: str,
         instruments: Iterable[str] | None,
+        *,
         history: int = 0,
+        key: str = "",
     ) -> None:
         self.name = name
+        self.key = key or name
         self.exchange = exchange
         self.epoch = epoch
         self.seq = 0

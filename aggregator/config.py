@@ -16,12 +16,12 @@ from typing import Any
 
 from pydantic import BaseModel, SecretStr, ValidationError
 
-from . import driver, registry, sources
+from . import driver, private, registry, sources
 from .connector import Budget
 from .driver import AnyConnector
 from .errors import ConfigError
 from .options import Options
-from .settings import BudgetLimits, Server, Settings
+from .settings import BudgetLimits, Jwt, Server, Settings, Token, User
 from .sources import Given
 
 STANDARD_FEEDS: dict[str, dict[str, Any]] = {
@@ -34,7 +34,7 @@ STANDARD_FEEDS: dict[str, dict[str, Any]] = {
     "bitcoinprice": {"connector": "okx.ticker", "instruments": ["BTC/USDT"]},
     "ethprice": {"connector": "okx.ticker", "instruments": ["ETH/USDT"]},
 }
-RESERVED = {"system", "heartbeat"}
+RESERVED = {"system", "heartbeat", *private.NAMES}
 SECRET_WORDS = ("credential", "token", "key", "secret", "pass")
 """A fault in an option so named does not show the value."""
 
@@ -60,10 +60,15 @@ class Config:
     budgets: Mapping[str, BudgetLimits] = field(default_factory=dict)
     credentials: Mapping[str, SecretStr] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    tokens: Mapping[str, Token] = field(default_factory=dict)
+    users: Mapping[int, User] = field(default_factory=dict)
+    jwt: Jwt | None = None
 
     def secrets(self) -> frozenset[str]:
         """Return every secret there is, for who has to keep them out of what is said."""
         values = [*self.credentials.values(), self.server.ops_token]
+        values += [user.totp_secret for user in self.users.values()]
+        values += [self.jwt.secret] if self.jwt else []
         for feed in self.feeds:
             values += [v for v in dict(feed.options or ()).values() if isinstance(v, SecretStr)]
         return frozenset(v.get_secret_value() for v in values if v and v.get_secret_value())
@@ -116,7 +121,15 @@ def load(
         warnings += [f"budgets.{name} is used by no feed" for name in unused]
     warnings += [f"feeds.{f.name} {problem}" for f in feeds if (problem := driver.lacks(f.cls))]
     return Config(
-        given.source, server, tuple(feeds), settings.budgets, credentials, tuple(warnings)
+        given.source,
+        server,
+        tuple(feeds),
+        settings.budgets,
+        credentials,
+        tuple(warnings),
+        settings.tokens,
+        settings.users,
+        settings.jwt,
     )
 
 

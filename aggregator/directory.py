@@ -15,6 +15,12 @@ from .audience import Wants
 from .channel import Channel, Listener, Message, Slot
 
 EVERYWHERE = "*"
+OWN = "@"
+
+
+def own_key(name: str, user_id: int) -> str:
+    """Return what a user's own channel is found by; no client may write such a name."""
+    return f"{name}{OWN}{user_id}"
 
 
 class Directory:
@@ -36,6 +42,8 @@ class Directory:
         self._history = history
         self._clock_ns = clock_ns
         self.channels: dict[str, Channel] = {}
+        # Of users, by the key that `own_key` makes; never looked up by what a client writes.
+        self._private: dict[str, Channel] = {}
         self._anywhere: dict[str, set[Listener]] = {}
 
     def now_us(self) -> int:
@@ -47,9 +55,23 @@ class Directory:
     ) -> Channel:
         """Create a channel; `instruments` are those it is known to have."""
         channel = self.channels[name] = Channel(
-            name, exchange, self.epoch, instruments, self._history
+            name, exchange, self.epoch, instruments, history=self._history
         )
         return channel
+
+    def own(self, name: str, user_id: int) -> Channel:
+        """Return the channel of this name that belongs to a user alone."""
+        key = own_key(name, user_id)
+        channel = self._private.get(key)
+        if channel is None:
+            channel = self._private[key] = Channel(
+                name, "", self.epoch, (), history=self._history, key=key
+            )
+        return channel
+
+    def channel(self, key: str) -> Channel | None:
+        """Return a channel, one of a user's included."""
+        return self.channels.get(key) or self._private.get(key)
 
     def slot(self, channel: Channel, instrument: str) -> Slot:
         """Create the place of an instrument that has none yet."""
@@ -58,7 +80,7 @@ class Directory:
         return slot
 
     def find(self, want: str) -> list[Channel]:
-        """Return the channels that a subscription names: none, where there is no such thing."""
+        """Return the public channels that a subscription names; none, where there are none."""
         name, colon, instrument = want.partition(":")
         if name == EVERYWHERE:
             return [c for c in self.channels.values() if c.exchange and c.has(instrument)]
@@ -90,7 +112,7 @@ class Directory:
         if seq == channel.seq:
             return []
         messages = channel.history.after(seq)
-        if messages is None or channel.name in wants:
+        if messages is None or channel.key in wants:
             return messages
         return [each for each in messages if self._concerns(each, wants)]
 
@@ -102,7 +124,7 @@ class Directory:
     def forget_old(self, seconds: float) -> None:
         """Let go of what is older in the histories."""
         before_us = self.now_us() - int(seconds * 1e6)
-        for channel in self.channels.values():
+        for channel in (*self.channels.values(), *self._private.values()):
             channel.history.forget_before(before_us)
 
     def snapshot(self, wants: Iterable[str], but: Container[str] = ()) -> list[Message]:
@@ -116,7 +138,8 @@ class Directory:
         found: dict[Slot, None] = {}
         for want in wants:
             _, colon, instrument = want.partition(":")
-            for channel in self.find(want):
+            own = self._private.get(want)
+            for channel in self.find(want) if own is None else [own]:
                 if channel.name in but:
                     continue
                 if not colon:
@@ -128,7 +151,7 @@ class Directory:
 
     def wanted(self, slot: Slot, wants: Wants) -> bool:
         """Return whether the messages of a place belong to these subscriptions."""
-        name, everywhere = slot.channel.name, EVERYWHERE if slot.channel.exchange else ""
+        name, everywhere = slot.channel.key, EVERYWHERE if slot.channel.exchange else ""
         ways = {name, f"{name}:{slot.instrument}", f"{everywhere}:{slot.instrument}"}
         return not wants.isdisjoint(ways)
 
@@ -142,7 +165,8 @@ class Directory:
         for want in wants:
             self._listeners(want).discard(listener)
             name, _, instrument = want.partition(":")
-            slot = name != EVERYWHERE and self.channels[name].slots.get(instrument)
+            channel = self.channel(name)
+            slot = channel is not None and channel.slots.get(instrument)
             if slot and slot.last is None and not slot.listeners:
                 del slot.channel.slots[instrument]
             self._tidy(instrument)
@@ -157,7 +181,9 @@ class Directory:
         name, colon, instrument = want.partition(":")
         if name == EVERYWHERE:
             return self._anywhere.setdefault(instrument, set())
-        channel = self.channels[name]
+        channel = self.channel(name)
+        if channel is None:
+            raise LookupError(name)
         if not colon:
             return channel.listeners
         return (channel.slots.get(instrument) or self.slot(channel, instrument)).listeners

@@ -19,14 +19,14 @@ from __future__ import annotations
 import secrets
 import sys
 import time
-from collections import deque
 from collections.abc import Callable
 
-from . import market, wire
+from . import market, private, wire
 from .audience import Audience, Key, Session, Wants
 from .channel import Channel, Listener, Message, Slot
 from .directory import Directory
 from .groups import Groups
+from .laps import Laps
 from .market import Envelope
 from .model import BookUpdate, Candle, Event, Gap, PriceUpdate, SystemStatus, TradeExecuted
 from .paced import Later, PacedAudience, Timer
@@ -63,21 +63,18 @@ class Hub(Directory):
         super().__init__(epoch or secrets.token_hex(4), clock_ns, history)
         self.wake = wake
         self.later = later
-        self.audiences = Groups(
-            lambda key: Audience(key, self._mark_dirty), self.enter, self.withdraw
-        )
+        # By name, since both are set later.
+        self._laps = laps = Laps(lambda: self.wake())  # noqa: PLW0108
+        self.audiences = Groups(lambda key: Audience(key, laps.add), self.enter, self.withdraw)
         self.paced = Groups(
-            lambda key: PacedAudience(key, self._mark_dirty, self._call_later),
+            lambda key: PacedAudience(key, laps.add, self._call_later),
             self.enter,
             self.withdraw,
         )
         self._skipped = 0
         self.deliveries = 0
         self.failed_writes = 0
-        self._dirty: list[Audience | PacedAudience] = []
-        self._lap: deque[Audience | PacedAudience] = deque()
-        self._laps = 0
-        self._busy = False
+        self.private_messages = 0
         self._outboxes: set[Listener] = set()
         self.system = self.add_channel(SYSTEM, "", ())
         self.heartbeat = self.add_channel(HEARTBEAT, "", ())
@@ -171,6 +168,34 @@ class Hub(Directory):
         for listener in listeners:
             listener.offer(message)
 
+    def publish_private(self, user_id: int, event: Event, received_us: int) -> None:
+        """
+        Publish an event to a user, on a channel that nobody else can have.
+
+        Raises:
+            TypeError: it is no event of a user.
+
+        """
+        name = private.CHANNELS.get(type(event))
+        if name is None:
+            raise TypeError(f"{type(event).__name__} is not of one user")
+        channel = self.own(name, user_id)
+        seq = channel.seq + 1
+        frame = wire.frame(private.encode(event, seq, received_us, self.now_us()))
+        channel.seq = seq
+        key = private.place(event)
+        slot = (channel.slots.get(key) or self.slot(channel, key)) if key else None
+        message = Message(frame, channel, None, seq, received_us, place=slot)
+        channel.history.append(message)
+        if slot is not None:
+            slot.last = message
+            if private.is_over(event):
+                slot.last = None
+                del channel.slots[key]
+        self.private_messages += 1
+        for listener in channel.listeners:
+            listener.offer(message)
+
     def _place(self, channel: Channel, event: Event) -> Slot | None:
         """Return the slot of which an event is the last value, or that it is about."""
         if isinstance(event, SystemStatus):
@@ -192,16 +217,6 @@ class Hub(Directory):
 
     # Flushing.
 
-    def _mark_dirty(self, audience: Audience | PacedAudience) -> None:
-        """Remember that an audience has something to flush, and wake who flushes."""
-        if self._lap and audience.lap != self._laps:
-            # It has not had its turn: a quiet channel need not wait for the fan-out of another.
-            self._lap.appendleft(audience)
-            return
-        if not self._dirty:
-            self.wake()
-        self._dirty.append(audience)
-
     def flush(self, limit: int = sys.maxsize) -> bool:
         """
         Go on with a lap: write to each audience what it waits for, to about `limit` sessions.
@@ -213,28 +228,16 @@ class Hub(Directory):
             Whether the lap goes on, with another call, after others had their turn.
 
         """
-        if not self._lap:
-            self._lap, self._dirty = deque(self._dirty), []
-            self._laps += 1
-            if not self._busy:
-                # Nobody is always last. But where one lap follows another, who was first comes
-                # first again, one lap later: to be last then would be to wait for two.
-                self._lap.rotate(self._laps)
-        while self._lap and limit > 0:
-            # Taken out first: after a bug in its `write` the others still have their turn.
-            audience = self._lap.popleft()
-            audience.lap = self._laps
-            limit -= audience.size
+        for audience in self._laps.turns(limit):
             delivered, failed = audience.flush()
             self.deliveries += delivered
             self.failed_writes += failed
-        self._busy = bool(self._dirty)
-        return bool(self._lap)
+        return self._laps.under_way
 
     @property
     def waiting(self) -> bool:
         """Whether there is something to flush."""
-        return bool(self._dirty or self._lap)
+        return self._laps.waiting
 
     @property
     def skipped(self) -> int:

@@ -155,6 +155,87 @@ class SystemStatus(Event, frozen=True, gc=False, kw_only=True):
     detail: dict[str, int | float | str | None] | None = None
 
 
+class OrderUpdate(Event, frozen=True, gc=False, kw_only=True):
+    """
+    The state of a user's order, at a venue or in an engine of one's own.
+
+    `quantity` counts in units of the base; `avg_price` is that of what is filled.
+    """
+
+    account: str
+    exchange: str
+    order_id: str
+    symbol: str
+    side: Literal["BUY", "SELL"]
+    type: str
+    status: Literal["NEW", "PARTIALLY_FILLED", "FILLED", "CANCELED", "REJECTED", "EXPIRED"]
+    quantity: str
+    filled_quantity: str
+    updated_us: int
+    client_order_id: str | None = None
+    price: str | None = None
+    avg_price: str | None = None
+
+    OPEN: ClassVar = ("NEW", "PARTIALLY_FILLED")
+
+
+class Fill(Event, frozen=True, gc=False, kw_only=True):
+    """A trade of a user's order; `fee` counts in units of `fee_asset`."""
+
+    account: str
+    exchange: str
+    trade_id: str
+    order_id: str
+    symbol: str
+    side: Literal["BUY", "SELL"]
+    price: str
+    quantity: str
+    traded_us: int
+    role: Literal["MAKER", "TAKER"] | None = None
+    client_order_id: str | None = None
+    fee: str | None = None
+    fee_asset: str | None = None
+
+
+class BalanceUpdate(Event, frozen=True, gc=False, kw_only=True):
+    """What a user has of an asset; `change` is that of the total, where it is known."""
+
+    account: str
+    exchange: str
+    asset: str
+    available: str
+    frozen: str
+    updated_us: int
+    change: str | None = None
+    reason: str | None = None
+
+
+class Holding(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A part of a portfolio."""
+
+    symbol: str
+    quantity: str
+    avg_price: str | None = None
+    value: str | None = None
+    unrealized_pnl: str | None = None
+
+
+class PortfolioUpdate(Event, frozen=True, gc=False, kw_only=True):
+    """What an account is worth, in its reference currency, and what it holds."""
+
+    account: str
+    exchange: str
+    total_asset: str
+    cash_balance: str
+    positions: list[Holding]
+    updated_us: int
+    currency: str | None = None
+
+
+Private = OrderUpdate | Fill | BalanceUpdate | PortfolioUpdate
+"""Events of one user, for nobody else."""
+
+
 class Heartbeat(Event, frozen=True, gc=False):
     """The daemon is alive; published every `heartbeat_s`."""
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, StringConstraints
+from pydantic import BeforeValidator, Field, SecretStr, StringConstraints, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -14,6 +14,8 @@ from .sources import Given
 FeedName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 OptionalSecret = Annotated[SecretStr | None, BeforeValidator(lambda v: None if v == "" else v)]
 """An empty secret is none: it must not be one that everybody knows."""
+
+TokenId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]{1,32}$")]
 
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 
@@ -27,6 +29,8 @@ class Server(Section):
     """The port to listen on; 0 takes a free one and logs it."""
     allowed_origins: list[Origin] = Field(default=[])
     """Web pages from elsewhere that may connect, as "https://dashboard.example"; "*" for all."""
+    anonymous: bool = True
+    """Whether clients without a token get the public channels."""
     ops_token: OptionalSecret = None
     """What operators' orders want as `Authorization: Bearer`; better given as a credential."""
     max_connections: Count = 10_000
@@ -72,6 +76,52 @@ class BudgetLimits(Section):
     """Request weight per second that streamed feeds fetch, evenly; 0 for no limit."""
 
 
+class Token(Section):
+    """`[tokens.<id>]`: a key that somebody may come with; `aggregator token create` makes one."""
+
+    user: Annotated[int, Field(ge=1, le=2**53 - 1)]
+    """Whose key it is."""
+    role: Literal["reader", "ops", "admin"] = "reader"
+    """reader: own streams; ops: besides, what operators may do; admin: besides, all the rest."""
+    hash: Annotated[str, StringConstraints(pattern=r"^sha256\$[0-9a-f]{32,}\$[0-9a-f]{64}$")]
+    """Of the key, salted."""
+
+
+class User(Section):
+    """`[users.<id>]`: what is asked of a user besides a token."""
+
+    totp_secret: OptionalSecret = None
+    """A one-time code by this secret, in base 32 (RFC 6238); better given by a variable."""
+
+
+class Jwt(Section):
+    """`[jwt]`: JSON Web Tokens of somebody else; exp, nbf, aud and sub (the user) must be there."""
+
+    algorithm: Literal["HS256", "RS256", "ES256", "EdDSA"] = "HS256"
+    """How they are signed; no other is accepted."""
+    secret: OptionalSecret = None
+    """The secret of HS256, 32 bytes or more; better given by a variable."""
+    public_key: str | None = None
+    """The public key of the others, as PEM."""
+    audience: Annotated[str, Field(min_length=1)]
+    """What aud has to be, or contain."""
+    issuer: str | None = None
+    """What iss has to be, if anything."""
+
+    def key(self) -> str:
+        """Return what the signature is checked with."""
+        return self.secret.get_secret_value() if self.secret else self.public_key or ""
+
+    @model_validator(mode="after")
+    def _has_its_key(self) -> Jwt:
+        if self.algorithm == "HS256":
+            if self.secret is None or len(self.secret.get_secret_value().encode()) < 32:
+                raise ValueError("HS256 needs a secret of 32 bytes or more")
+        elif not (self.public_key or "").startswith("-----BEGIN "):
+            raise ValueError(f"{self.algorithm} needs a public_key, as PEM")
+        return self
+
+
 class _Document(PydanticBaseSettingsSource):
     """A dictionary as a source of settings."""
 
@@ -94,6 +144,9 @@ class Settings(BaseSettings):
 
     server: Server = Server()
     budgets: dict[str, BudgetLimits] = {}
+    tokens: dict[TokenId, Token] = {}
+    users: dict[Annotated[int, Field(ge=1)], User] = {}
+    jwt: Jwt | None = None
     credentials: dict[str, SecretStr] = {}
     feeds: dict[FeedName, dict[str, Any]] = {}
 

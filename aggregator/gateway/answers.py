@@ -18,6 +18,7 @@ CODES = {
     413: "too_large",
     415: "unsupported_media_type",
     426: "upgrade_required",
+    429: "rate_limited",
 }
 """What the errors are called that aiohttp raises, or that are raised as it does."""
 
@@ -49,7 +50,13 @@ async def answered(request: web.Request, handler: Handler) -> web.StreamResponse
         if e.status < 400:
             raise
         code = CODES.get(e.status, "bad_request")
-        kept = (hdrs.ALLOW, hdrs.UPGRADE, hdrs.SEC_WEBSOCKET_VERSION, hdrs.WWW_AUTHENTICATE)
+        kept = (
+            hdrs.ALLOW,
+            hdrs.RETRY_AFTER,
+            hdrs.SEC_WEBSOCKET_VERSION,
+            hdrs.UPGRADE,
+            hdrs.WWW_AUTHENTICATE,
+        )
         headers = {str(name): e.headers[name] for name in kept if name in e.headers}
         return as_error(e.status, code, (e.text or e.reason).strip(), headers)
     except TimeoutError:

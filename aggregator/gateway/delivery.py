@@ -204,7 +204,7 @@ class Delivery:
         self._wants = wants
         self._plan = None
         if any(each != ALL for each in terms.values()):
-            self._plan = Plan(terms, hub.channels)
+            self._plan = Plan(terms, hub.channel)
             self._paced = tuple(
                 hub.join_paced(self, some, each.max_hz, SHAPES[each.raw, self.deflate_bits])
                 for each, some in self._plan.parts.items()

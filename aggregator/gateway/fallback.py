@@ -21,7 +21,10 @@ from typing import Any
 import aiohttp
 from aiohttp import WSMsgType, web
 
+from aggregator.tokens import Identity
+
 from . import handoff
+from .access import SUBPROTOCOL
 from .frames import CLOSE, ProtocolError, check_close, is_utf8
 from .session import Session
 from .sessions import RECEIVE_BYTES, Sessions
@@ -49,7 +52,12 @@ def warn(reason: str) -> None:
 
 
 async def serve(
-    request: web.BaseRequest, sessions: Sessions, address: str, *, short: bool
+    request: web.BaseRequest,
+    sessions: Sessions,
+    address: str,
+    identity: Identity | None = None,
+    *,
+    short: bool,
 ) -> web.StreamResponse:
     """
     Answer the handshake and serve the client to its end.
@@ -58,6 +66,7 @@ async def serve(
         request: the handshake, checked.
         sessions: where the client belongs.
         address: the peer's address.
+        identity: who it is, where it has said so.
         short: whether the short form of `/ws/ticker` is spoken.
 
     """
@@ -66,12 +75,14 @@ async def serve(
     response = _WebSocket(
         autoclose=False,
         autoping=False,
+        protocols=(SUBPROTOCOL,),
         compress=False,
         # aiohttp refuses messages of this size as well.
         max_msg_size=max_size + 1,
         decode_text=False,
     )
     session = sessions.create(address, short=short)
+    session.identity = identity
     try:
         if transport is None or transport.is_closing():
             raise ConnectionResetError

@@ -104,7 +104,11 @@ def accept_key(request: web.BaseRequest, *, promised_only: bool = False) -> str:
 
 
 def take_over(
-    request: web.BaseRequest, protocol: asyncio.BaseProtocol, accept: str, extensions: str = ""
+    request: web.BaseRequest,
+    protocol: asyncio.BaseProtocol,
+    accept: str,
+    extensions: str = "",
+    subprotocol: str = "",
 ) -> tuple[asyncio.Transport, bytes]:
     """
     Answer the handshake and make `protocol` the transport's own.
@@ -114,6 +118,7 @@ def take_over(
         protocol: who has the transport from now on.
         accept: what `accept_key` returned.
         extensions: the value of `Sec-WebSocket-Extensions`; without one there is no such header.
+        subprotocol: likewise, of `Sec-WebSocket-Protocol`.
 
     Returns:
         The transport, and what the client sent right behind its request.
@@ -135,6 +140,7 @@ def take_over(
         b"Sec-WebSocket-Accept: "
         + accept.encode()
         + (b"\r\nSec-WebSocket-Extensions: " + extensions.encode() if extensions else b"")
+        + (b"\r\nSec-WebSocket-Protocol: " + subprotocol.encode() if subprotocol else b"")
         + b"\r\n\r\n"
     )
     # uvloop, told of a buffered protocol, remembers the one before it as well: so let that be one

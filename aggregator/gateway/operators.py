@@ -12,7 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, StrictStr, ValidationError
 
 from aggregator.hub import Hub
 from aggregator.settings import Server as ServerConfig
+from aggregator.tokens import Role
 
+from .access import unauthorized
 from .answers import as_error, as_json
 from .origin import host_name, is_loopback
 from .sessions import Sessions
@@ -101,7 +103,10 @@ class Operators:
         return as_json(answer, status=202)
 
     def _check(self, request: web.Request) -> None:
-        token = self._config.ops_token
+        token, access = self._config.ops_token, self._sessions.access
+        if token is None and access.keyring:
+            access.require(request, Role.OPS)
+            return
         if token is None:
             # The name as well: a page elsewhere whose name leads here must not be an operator.
             named = host_name(request.headers.get(hdrs.HOST, ""))
@@ -112,9 +117,10 @@ class Operators:
         # As bytes: compare_digest takes no str that is not ASCII.
         wanted = token.get_secret_value().encode()
         same = hmac.compare_digest(given.strip().encode("utf-8", "surrogateescape"), wanted)
-        if scheme.lower() != "bearer" or not same:
-            self._sessions.counters.rejected["ops_token"] += 1
-            raise web.HTTPUnauthorized(
-                text="Authorization: Bearer with the ops token is needed",
-                headers={hdrs.WWW_AUTHENTICATE: "Bearer"},
-            )
+        if scheme.lower() == "bearer" and same:
+            return
+        if access.keyring:
+            access.require(request, Role.OPS)
+            return
+        self._sessions.counters.rejected["ops_token"] += 1
+        raise unauthorized("Authorization: Bearer with the ops token is needed")

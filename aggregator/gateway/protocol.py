@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from aggregator.channel import Channel
+from aggregator.tokens import MAX_BYTES
 
 
 class Code(StrEnum):
@@ -34,6 +35,8 @@ class Code(StrEnum):
     UNKNOWN_CHANNEL = "unknown_channel"
     TOO_MANY_SUBSCRIPTIONS = "too_many_subscriptions"
     RATE_LIMITED = "rate_limited"
+    UNAUTHORIZED = "unauthorized"
+    FORBIDDEN = "forbidden"
 
 
 class Close:
@@ -41,6 +44,7 @@ class Close:
 
     GOING_AWAY = 1001
     UNSUPPORTED = 1003
+    UNAUTHORIZED = 4001
     SLOW_CONSUMER = 4008
     NO_PONG = 4010
 
@@ -94,6 +98,15 @@ class Ping(_Command):
     type: Literal["ping"]
 
 
+class Auth(_Command):
+    """Say who the client is."""
+
+    type: Literal["auth"]
+    token: Annotated[StrictStr, Field(min_length=1, max_length=MAX_BYTES, repr=False)]
+    otp: Annotated[StrictStr, Field(max_length=16)] | None = Field(default=None, repr=False)
+    """A one-time code, where the user requires one."""
+
+
 class ShortForm(BaseModel):
     """A command of `/ws/ticker`: `symbol` stands for the channel `*:symbol`."""
 
@@ -107,7 +120,8 @@ class _WithId(BaseModel):
     id: Id = None
 
 
-Command = Subscribe | Unsubscribe | Ping
+Command = Subscribe | Unsubscribe | Ping | Auth
+_KINDS: tuple[type[BaseModel], ...] = (Subscribe, Unsubscribe, Ping, Auth, ShortForm)
 _COMMAND: TypeAdapter[Command] = TypeAdapter(Annotated[Command, Field(discriminator="type")])
 _SHORT_FORM = TypeAdapter(ShortForm)
 _WITH_ID = TypeAdapter(_WithId)
@@ -177,10 +191,10 @@ def _refusal(text: bytes, e: ValidationError) -> Refusal:
     return Refusal(Code.BAD_COMMAND, message, id=_id_of(text))
 
 
-_FIELDS = {"type", "channels", "max_hz", "raw", "since", "epoch", "seq", "id", "action", "symbol"}
+_FIELDS = {name for kind in _KINDS for name in kind.model_fields} | {"epoch", "seq"}
 _MESSAGES = {
-    "union_tag_invalid": "type must be subscribe, unsubscribe or ping",
-    "union_tag_not_found": "type is missing: subscribe, unsubscribe or ping",
+    "union_tag_invalid": "type must be subscribe, unsubscribe, ping or auth",
+    "union_tag_not_found": "type is missing: subscribe, unsubscribe, ping or auth",
     "dict_type": "a command is a JSON object",
     "model_type": "a command is a JSON object",
     "extra_forbidden": "unknown field",
@@ -216,6 +230,11 @@ def unsubscribed(channels: Iterable[str], id_: Id) -> bytes:
 def pong(timestamp: str, id_: Id) -> bytes:
     """Return the payload of the answer to a `ping`."""
     return _with_id({"type": "pong", "timestamp": timestamp}, id_)
+
+
+def authenticated(user_id: int, id_: Id) -> bytes:
+    """Return the payload of the answer to an `auth` whose token is good."""
+    return _with_id({"type": "auth.success", "user_id": user_id}, id_)
 
 
 def short_answer(action: str, symbol: str) -> bytes:

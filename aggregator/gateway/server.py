@@ -14,8 +14,10 @@ from aiohttp import hdrs, web
 
 from aggregator.hub import Hub
 from aggregator.settings import Server as ServerConfig
+from aggregator.tokens import Role
 
-from . import extensions, fallback, handoff
+from . import documents, extensions, fallback, handoff
+from .access import SUBPROTOCOL, subprotocols
 from .answers import Handler, answered, as_error, as_json
 from .http_log import HttpLog
 from .operators import Operators, Rotate
@@ -65,6 +67,7 @@ class Server:
         self._unready = unready
         self._metrics = metrics
         self._explain = why
+        self._access = sessions.access
         self._operators = Operators(hub, sessions, config, rotate)
         self._queries = Queries(hub)
         self._runner: web.AppRunner | None = None
@@ -92,11 +95,15 @@ class Server:
         app.router.add_post("/feeds/{name}/rotate", self._rotate)
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
-        app.router.add_get("/channels", self._list_channels)
-        app.router.add_get("/why/{channel:.+}", self._why)
-        app.router.add_get("/latest/{channel}", self._queries.latest)
-        app.router.add_get("/latest/{channel}/{instrument:.+}", self._queries.latest_of)
-        app.router.add_get("/history/{channel}", self._queries.history)
+        app.router.add_get("/channels", self._for_readers(self._list_channels))
+        app.router.add_get("/why/{channel:.+}", self._for_readers(self._why))
+        app.router.add_get("/latest/{channel}", self._for_readers(self._queries.latest))
+        app.router.add_get(
+            "/latest/{channel}/{instrument:.+}", self._for_readers(self._queries.latest_of)
+        )
+        app.router.add_get("/history/{channel}", self._for_readers(self._queries.history))
+        app.router.add_get("/openapi.json", self._openapi)
+        app.router.add_get("/asyncapi.json", self._asyncapi)
         app.router.add_get("/metrics", self._metrics_page)
         self._runner = web.AppRunner(
             app,
@@ -145,17 +152,20 @@ class Server:
         except web.HTTPException:
             self._sessions.counters.rejected["handshake"] += 1
             raise
+        identity = self._access.of(request)
         address = request.remote or ""
         if refusal := self._sessions.refusal(address):
             return as_error(*refusal)
         if not self.takes_over:
-            return await fallback.serve(request, self._sessions, address, short=short)
+            return await fallback.serve(request, self._sessions, address, identity, short=short)
         offers = request.headers.getall(hdrs.SEC_WEBSOCKET_EXTENSIONS, ())
         agreed = extensions.negotiate(offers) if self._config.compression else None
         bits, answer = agreed or extensions.NO_COMPRESSION
         session = self._sessions.create(address, short=short, deflate_bits=bits)
+        session.identity = identity
+        offered = SUBPROTOCOL if SUBPROTOCOL in subprotocols(request) else ""
         try:
-            transport, early = handoff.take_over(request, session, accept, answer)
+            transport, early = handoff.take_over(request, session, accept, answer, offered)
         except ConnectionResetError:
             return handoff.HandedOver()  # the client has gone: nobody is left to answer
         self._sessions.add(session, transport, early)
@@ -180,6 +190,16 @@ class Server:
         if response.status >= 400:
             self._sessions.counters.http_errors[response.status] += 1
         return response
+
+    def _for_readers(self, handler: Handler) -> Handler:
+        """Let everybody ask, or only who shows a token."""
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            if not self._config.anonymous:
+                self._access.require(request, Role.READER)
+            return await handler(request)
+
+        return handle
 
     # Operators.
 
@@ -211,6 +231,13 @@ class Server:
         except LookupError:
             text = "there is no such channel, or it has no such instrument"
             raise web.HTTPNotFound(text=text) from None
+
+    async def _openapi(self, request: web.Request) -> web.Response:
+        del request
+        return as_json(documents.openapi())
+
+    async def _asyncapi(self, request: web.Request) -> web.Response:
+        return as_json(documents.asyncapi(request.headers.get(hdrs.HOST, "")))
 
     async def _metrics_page(self, request: web.Request) -> web.Response:
         del request

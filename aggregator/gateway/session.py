@@ -1,5 +1,5 @@
 """
-One client: what it sends, and what it is answered. What it is sent besides is in `delivery`.
+One client: what it sends. What it is answered is in `commands`, what it is sent in `delivery`.
 
 A session is the transport's protocol itself; nothing here waits, and it has no task.
 """
@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from aggregator import wire
-from aggregator.directory import EVERYWHERE
 
 from . import protocol
-from .delivery import CLOSE_TIMEOUT_S, Delivery
+from .commands import Commands
+from .delivery import CLOSE_TIMEOUT_S
 from .frames import CLOSE, PING, PONG, TEXT, ProtocolError, Reader
-from .protocol import Close, Code, Refusal
-from .resume import resume
-from .subscriptions import ALL, Terms
+from .protocol import Close, Code
 
 if TYPE_CHECKING:
     from .sessions import Sessions
@@ -32,7 +30,7 @@ FRAMES_AT_ONCE = 256
 """More frames than this in one read, pings say, are answered with such a pause."""
 
 
-class Session(Delivery, asyncio.BufferedProtocol):
+class Session(Commands, asyncio.BufferedProtocol):
     """
     A client that is connected.
 
@@ -44,14 +42,12 @@ class Session(Delivery, asyncio.BufferedProtocol):
 
     """
 
-    __slots__ = ("_deaf", "_reader", "_spent_until", "address", "short")
+    __slots__ = ("_deaf", "_reader", "_spent_until")
 
     def __init__(
         self, sessions: Sessions, address: str, *, short: bool = False, deflate_bits: int = 0
     ) -> None:
-        super().__init__(sessions, deflate_bits)
-        self.address = address
-        self.short = short
+        super().__init__(sessions, address, deflate_bits, short=short)
         self._reader: Reader | None = None
         self._deaf = False
         self._spent_until = 0.0
@@ -161,21 +157,11 @@ class Session(Delivery, asyncio.BufferedProtocol):
 
     # Commands.
 
-    def _command(self, text: bytes) -> None:
-        try:
-            if self.short:
-                self._short_form(text)
-            else:
-                self._long_form(text)
-        except Refusal as refusal:
-            self._all.counters.refused[refusal.code] += 1
-            self.send(wire.frame(refusal.payload))
-
     def _text(self, text: bytes, dropped: int) -> int:
         """Do a command, if it may be done; return how many of this read may not."""
         if dropped or not self._allowed(self._weight(text)):
             return self._drop(text, dropped)
-        self._command(text)
+        self.command(text)
         return 0
 
     def _drop(self, text: bytes, before: int) -> int:
@@ -213,58 +199,3 @@ class Session(Delivery, asyncio.BufferedProtocol):
             return False
         self._spent_until = spent_until + weight * unit
         return True
-
-    def _long_form(self, text: bytes) -> None:
-        command = protocol.decode(text)
-        self._all.counters.commands[command.type] += 1
-        if isinstance(command, protocol.Ping):
-            self.send(wire.frame(protocol.pong(self._all.hub.now_iso(), command.id)))
-        elif isinstance(command, protocol.Subscribe):
-            self._subscribe(command)
-        else:
-            gone = dict.fromkeys(command.channels)
-            terms = {want: each for want, each in self.terms().items() if want not in gone}
-            self.answer(terms, [protocol.unsubscribed(gone, command.id)], ())
-
-    def _subscribe(self, command: protocol.Subscribe) -> None:
-        hub = self._all.hub
-        wanted = dict.fromkeys(command.channels)
-        if len(wanted) > self._all.config.max_subscriptions:
-            self._too_many(command.id)  # also of unknown ones: each would be answered
-        found = {want: hub.find(want) for want in wanted}
-        good = [want for want, channels in found.items() if channels]
-        terms = self.terms() | dict.fromkeys(good, Terms(command.max_hz, command.raw))
-        self._check_count(terms, command.id)
-        positions = {c.name: c for want in good for c in found[want]}
-        bad = [want for want in found if not found[want]]
-        resumed = resume(hub, positions, command.since, frozenset(good))
-        replies = [protocol.subscribed(good, positions, command, resumed.recovered)] if good else []
-        replies += [protocol.unknown_channel(want, command.id) for want in bad]
-        self._all.counters.refused[Code.UNKNOWN_CHANNEL] += len(bad)
-        self._all.counters.resumed.update(resumed.recovered.values())
-        snapshot = hub.snapshot(good, but=resumed.missed)
-        self.answer(terms, [*replies, *resumed.gaps], snapshot, resumed.missed)
-
-    def _short_form(self, text: bytes) -> None:
-        command = protocol.decode_short(text)
-        self._all.counters.commands[command.action] += 1
-        want = f"{EVERYWHERE}:{command.symbol}"
-        answer = [protocol.short_answer(command.action, command.symbol)]
-        terms = self.terms()
-        if command.action == "unsubscribe":
-            terms.pop(want, None)
-            self.answer(terms, answer, ())
-        elif not self._all.hub.find(want):
-            raise Refusal(Code.UNKNOWN_CHANNEL, "no channel has this symbol")
-        else:
-            terms[want] = ALL
-            self._check_count(terms, None)
-            self.answer(terms, answer, self._all.hub.snapshot([want]))
-
-    def _check_count(self, terms: dict[str, Terms], id_: protocol.Id) -> None:
-        if len(terms) > self._all.config.max_subscriptions:
-            self._too_many(id_)
-
-    def _too_many(self, id_: protocol.Id) -> NoReturn:
-        message = f"a session may have {self._all.config.max_subscriptions} subscriptions"
-        raise Refusal(Code.TOO_MANY_SUBSCRIPTIONS, message, id=id_)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import sys
 from collections import Counter
@@ -12,7 +13,10 @@ from dataclasses import dataclass, field
 from aggregator import wire
 from aggregator.hub import Hub
 from aggregator.settings import Server
+from aggregator.tokens import Identity, Keyring
 
+from .access import Access
+from .commands import Commands
 from .delivery import Delivery
 from .heartbeats import Heartbeats, Pinged
 from .protocol import Close
@@ -20,6 +24,8 @@ from .session import Session
 
 log = logging.getLogger(__name__)
 
+ANONYMOUS_S = 10.0
+"""Within this a client has to say who it is, where `server.anonymous` is off."""
 RECEIVE_BYTES = 16_384
 """Read from one client at once; the buffer is shared, since it is used up at once."""
 
@@ -51,13 +57,24 @@ class Sessions:
         hub: what they subscribe to.
         config: `[server]`.
         now: a monotonic clock, in seconds.
+        keyring: the tokens that clients may show.
 
     """
 
-    def __init__(self, hub: Hub, config: Server, now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        config: Server,
+        now: Callable[[], float],
+        keyring: Keyring | None = None,
+    ) -> None:
         self.hub = hub
         self.config = config
         self.now = now
+        self.access = Access(keyring or Keyring({}, {}, None), now)
+        # Who has said who it is; and until when the others may wait, the first one first.
+        self._known: dict[Commands, None] = {}
+        self._nameless: dict[Commands, float] = {}
         self.counters = Counters()
         self.receive_buffer = bytearray(RECEIVE_BYTES)
         self.heartbeats = Heartbeats(
@@ -104,7 +121,17 @@ class Sessions:
         self._everybody.add(session)
         self._per_address[session.address] += 1
         self.heartbeats.add(session)
+        if session.identity is not None:
+            self._known[session] = None
+        elif not self.config.anonymous:
+            self._nameless[session] = self.now() + ANONYMOUS_S
         session.start(transport, early)
+
+    def know(self, session: Commands, identity: Identity) -> None:
+        """Take note of who a session is."""
+        session.identity = identity
+        self._known[session] = None
+        self._nameless.pop(session, None)
 
     def forget(self, session: Session) -> None:
         """Count a session out."""
@@ -115,6 +142,8 @@ class Sessions:
         if not self._per_address[session.address]:
             del self._per_address[session.address]
         self.heartbeats.remove(session)
+        self._known.pop(session, None)
+        self._nameless.pop(session, None)
         if not self._everybody:
             self._gone.set()
 
@@ -135,6 +164,17 @@ class Sessions:
             while self.heartbeats.tick():  # noqa: ASYNC110 - so that all else has its turn
                 await asyncio.sleep(0)
             self.close_slow()
+            self.close_unknown()
+
+    def close_unknown(self) -> None:
+        """Close whose token is no longer good, and who has not shown one in time."""
+        good = self.access.keyring.still_good
+        for session in [s for s in self._known if s.identity and not good(s.identity)]:
+            session.close(Close.UNAUTHORIZED, "the token is no longer good")
+        now = self.now()
+        late = itertools.takewhile(lambda each: each[1] <= now, self._nameless.items())
+        for session in [session for session, _ in late]:
+            session.close(Close.UNAUTHORIZED, "no token was shown in time")
 
     def close_slow(self) -> None:
         """Close who has been over `max_buffered_bytes` for `slow_after_s`."""

@@ -8,7 +8,7 @@ session's subscriptions that touch it. `*:BTC/USDT` touches every channel of pri
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from aggregator.audience import Wants
@@ -42,19 +42,21 @@ class Plan:
 
     Args:
         terms: of each subscription.
-        channels: all there are.
+        channel: finds one by its key.
 
     """
 
     __slots__ = ("_groups", "_starred", "parts", "terms")
 
-    def __init__(self, terms: Mapping[str, Terms], channels: Mapping[str, Channel]) -> None:
+    def __init__(
+        self, terms: Mapping[str, Terms], channel: Callable[[str], Channel | None]
+    ) -> None:
         self.terms = terms
         self._starred = any(want.partition(":")[0] == EVERYWHERE for want in terms)
         self._groups: dict[str, Terms] = {}
         names: dict[str, str] = {}
         for want, each in terms.items():
-            name = names[want] = self._group(channels.get(want.partition(":")[0]))
+            name = names[want] = self._group(channel(want.partition(":")[0]))
             self._groups[name] = each.union(self._groups.get(name, each))
         parts: dict[Terms, set[str]] = {}
         for want, name in names.items():

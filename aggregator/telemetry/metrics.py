@@ -203,6 +203,7 @@ class Metrics(Collector):
             ("messages_lost", "Messages that a gap stands for.", counters.lost),
             ("gaps", "Gaps told to clients that were too slow.", counters.gaps),
             ("test_broadcasts", "Messages sent by POST /ws/test.", counters.broadcasts),
+            ("tokens_accepted", "Tokens that were good.", self._sessions.access.accepted),
             ("deliveries", "Messages handed to clients.", self._hub.deliveries),
             ("flushes", "Fan-outs.", self._fanout.flushes),
             ("flush_seconds", "Time spent in fan-outs.", self._fanout.seconds),
@@ -216,6 +217,12 @@ class Metrics(Collector):
             ("commands", "Commands of clients.", "type", counters.commands),
             ("refusals", "Commands refused, by code.", "code", counters.refused),
             ("resumes", "Channels that clients came back to.", "recovered", resumed),
+            (
+                "tokens_rejected",
+                "Tokens that were not good, by reason.",
+                "reason",
+                self._sessions.access.rejected,
+            ),
             ("http_errors", "HTTP answers from 400 up, by status.", "status", counters.http_errors),
         )
         for name, text, label, table in tables:

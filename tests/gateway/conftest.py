@@ -18,6 +18,7 @@ from aggregator.gateway.server import Server
 from aggregator.gateway.sessions import Sessions
 from aggregator.hub import Hub
 from aggregator.model import PriceUpdate
+from aggregator.tokens import Keyring
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -26,6 +27,8 @@ def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.Abstrac
 
 
 BOTH_WAYS = {
+    "test_access",
+    "test_private",
     "test_bad_input",
     "test_heartbeats",
     "test_queries",
@@ -54,14 +57,14 @@ def way(request: pytest.FixtureRequest) -> str:
 class Daemon:
     """Hub, sessions, fan-out and server, as `app` puts them together."""
 
-    def __init__(self, **config: Any) -> None:
+    def __init__(self, keyring: Keyring | None = None, **config: Any) -> None:
         self.config = ServerConfig(**{"port": 0, "flush_window_s": 0.0005, **config})
         self.hub = Hub(history=self.config.history_messages)
         self.channel = self.hub.add_channel("prices", "venue", ["BTC/USDT", "ETH/USDT"])
         self.other = self.hub.add_channel("others", "venue", ["BTC/USDT"])
         self.open_ended = self.hub.add_channel("all", "elsewhere")
         loop = asyncio.get_running_loop()
-        self.sessions = Sessions(self.hub, self.config, loop.time)
+        self.sessions = Sessions(self.hub, self.config, loop.time, keyring)
         self.moves = 0
         self.fanout = Fanout(self.hub, self.config.flush_window_s, self._moved)
         self.unready: list[dict[str, object]] = []

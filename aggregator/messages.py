@@ -1,0 +1,339 @@
+"""
+The messages of docs/protocol.md as types, for whoever reads them.
+
+* Numbers are exact: `Decimal` with the digits that the venue sent.
+* Times in microseconds (`..._us`) are integers since the epoch; `timestamp` is a `datetime` in UTC.
+* What a message may lack has a default; fields and types that are not here are passed over.
+* Messages never change. Two are equal when all of their fields are.
+
+The descriptions are part of the types: `msgspec.json.schema` has them in what it makes.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+
+def _text(description: str) -> Meta:
+    return Meta(description=description)
+
+
+def _number(description: str) -> Meta:
+    return Meta(description=description, extra_json_schema={"type": "number", "format": None})
+
+
+def _nothing() -> msgspec.Raw:
+    return msgspec.Raw(b"null")
+
+
+def _digits(description: str) -> Meta:
+    return Meta(description=description)
+
+
+Channel = Annotated[str, Meta(min_length=1, description="The name of the channel.")]
+ConnectorId = Annotated[str, _text("The feed's name; the same as `channel`.")]
+Exchange = Annotated[str, _text("The venue.")]
+Instrument = Annotated[str, Meta(min_length=1, description="`BASE/QUOTE` in upper case.")]
+Seq = Annotated[
+    int, Meta(ge=0, description="The number of the message on its channel, one up for each.")
+]
+Timestamp = Annotated[
+    datetime,
+    Meta(
+        tz=True,
+        description="The venue's time where it gives one, else the time of receipt; UTC.",
+    ),
+]
+Said = Annotated[datetime, Meta(tz=True, description="When the daemon said so; UTC.")]
+ExchangeUs = Annotated[
+    int | None,
+    _text("The venue's time in microseconds since the epoch; null where it gives none."),
+]
+ReceivedUs = Annotated[
+    int, _text("When the daemon had the frame or the answer, in microseconds since the epoch.")
+]
+PublishedUs = Annotated[
+    int, _text("When the daemon had the message ready, in microseconds since the epoch.")
+]
+AgeUs = Annotated[
+    int | None,
+    _text("Only in a snapshot: microseconds since it was received, when the snapshot was made."),
+]
+Stale = Annotated[bool | None, _text("Only in a snapshot: whether that is too long.")]
+Conflated = Annotated[
+    int, _text("How many older messages this one stands for besides itself; 0 if absent.")
+]
+CommandId = Annotated[int | str | None, _text("That of the command, as it came.")]
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="type"):
+    """Base of all messages."""
+
+
+class PriceUpdate(Message, frozen=True, kw_only=True, gc=False, tag="price_update"):
+    """
+    The price of an instrument.
+
+    `raw` is the field `data`, the venue's own payload, as it came: the property `data` decodes it.
+    """
+
+    connector_id: ConnectorId
+    channel: Channel
+    exchange: Exchange
+    instrument: Instrument
+    price: Annotated[Decimal, _number("The last trade's; of a book the exact mid.")]
+    timestamp: Timestamp
+    seq: Seq
+    received_us: ReceivedUs
+    published_us: PublishedUs
+    exchange_us: ExchangeUs = None
+    bid: Annotated[Decimal | None, _number("Best bid; absent where the venue gives none.")] = None
+    ask: Annotated[Decimal | None, _number("Best ask; absent where the venue gives none.")] = None
+    volume_24h: Annotated[
+        Decimal | None, _number("In units of the base; absent where the venue gives none.")
+    ] = None
+    change_24h_pct: Annotated[
+        Decimal | None, _number("In per cent; absent where the venue gives none.")
+    ] = None
+    age_us: AgeUs = None
+    stale: Stale = None
+    conflated: Conflated = 0
+    raw: Annotated[
+        msgspec.Raw,
+        _text("The venue's own payload, byte for byte; absent with `raw: false`."),
+    ] = msgspec.field(name="data", default_factory=_nothing)
+
+    @property
+    def data(self) -> Any:
+        """The venue's own payload, decoded anew each time; `None` where it was not asked for."""
+        return _payload(self.raw)
+
+
+class Level(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A price of an order book and the size at it; in JSON `["price","size"]`."""
+
+    price: Annotated[Decimal, _digits("With the venue's digits.")]
+    size: Annotated[Decimal, _digits("In units of the base; in a delta zero removes the level.")]
+
+
+class BookLevels(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The levels of an `orderbook_update`."""
+
+    bids: Annotated[list[Level], _text("Best first in a snapshot, in any order in a delta.")]
+    asks: Annotated[list[Level], _text("Best first in a snapshot, in any order in a delta.")]
+    sequence: Annotated[
+        int | None, _text("The venue's own number of the state after this; null if it has none.")
+    ] = None
+    flag: Annotated[
+        str | None, _text("`crossed` or `locked` while the best bid is above or at the best ask.")
+    ] = None
+
+
+class OrderbookUpdate(Message, frozen=True, kw_only=True, gc=False, tag="orderbook_update"):
+    """An order book, or what has changed in it."""
+
+    connector_id: ConnectorId
+    channel: Channel
+    exchange: Exchange
+    instrument: Instrument
+    action: Annotated[
+        Literal["snapshot", "delta"],
+        _text("`snapshot`: these levels are the book. `delta`: they are what has changed."),
+    ]
+    data: Annotated[BookLevels, _text("The levels.")]
+    timestamp: Timestamp
+    seq: Seq
+    received_us: ReceivedUs
+    published_us: PublishedUs
+    exchange_us: ExchangeUs = None
+    age_us: AgeUs = None
+    stale: Stale = None
+    conflated: Conflated = 0
+
+
+class Trade(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The content of a `trade_executed`."""
+
+    id: Annotated[str, _text("The venue's; empty where it gives none.")]
+    side: Annotated[str, _text("The taker's: `buy` or `sell`.")]
+    price: Annotated[Decimal, _digits("With the venue's digits.")]
+    quantity: Annotated[Decimal, _digits("In units of the base.")]
+    cost: Annotated[Decimal, _digits("Price times quantity, in units of the quote.")]
+
+
+class TradeExecuted(Message, frozen=True, kw_only=True, gc=False, tag="trade_executed"):
+    """A public trade."""
+
+    connector_id: ConnectorId
+    channel: Channel
+    exchange: Exchange
+    instrument: Instrument
+    data: Annotated[Trade, _text("The trade.")]
+    timestamp: Timestamp
+    seq: Seq
+    received_us: ReceivedUs
+    published_us: PublishedUs
+    exchange_us: ExchangeUs = None
+    backfilled: Annotated[bool, _text("It was missed, and fetched afterwards.")] = False
+    age_us: AgeUs = None
+    stale: Stale = None
+    conflated: Conflated = 0
+
+
+class CandleData(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The content of a `candle`."""
+
+    interval: Annotated[str, _text("Its length: `1m`, `1h`, `1d` and so on.")]
+    start_us: Annotated[int, _text("When it began, in microseconds since the epoch.")]
+    open: Annotated[Decimal, _digits("The first price.")]
+    high: Annotated[Decimal, _digits("The highest.")]
+    low: Annotated[Decimal, _digits("The lowest.")]
+    close: Annotated[Decimal, _digits("The last.")]
+    volume: Annotated[
+        Decimal | None, _digits("In units of the base; null where the venue gives none.")
+    ] = None
+    closed: Annotated[bool, _text("Whether it is over.")]
+
+
+class Candle(Message, frozen=True, kw_only=True, gc=False, tag="candle"):
+    """What the price of an instrument did in an interval; sent again as it changes."""
+
+    connector_id: ConnectorId
+    channel: Channel
+    exchange: Exchange
+    instrument: Instrument
+    data: Annotated[CandleData, _text("The candle.")]
+    timestamp: Timestamp
+    seq: Seq
+    received_us: ReceivedUs
+    published_us: PublishedUs
+    exchange_us: ExchangeUs = None
+    age_us: AgeUs = None
+    stale: Stale = None
+    conflated: Conflated = 0
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The content of a `system_status`."""
+
+    feed: Annotated[str, _text("The feed's name.")]
+    state: Annotated[
+        str,
+        _text(
+            "`connecting`, `live`, `limited`, `late`, `stale`, `down` or `unknown_instrument`; "
+            "there may be more one day."
+        ),
+    ]
+    since_us: Annotated[int, _text("When the state began, in microseconds since the epoch.")]
+    reason: Annotated[str, _text("For a person to read.")]
+    instrument: Annotated[str | None, _text("Null for the whole feed.")] = None
+    detail: Annotated[
+        dict[str, Any] | None, _text("Numbers to it; with `late`, `stale` and `limited`.")
+    ] = None
+
+
+class SystemStatus(Message, frozen=True, kw_only=True, gc=False, tag="system_status"):
+    """How a feed, or an instrument of it, is doing from now on."""
+
+    channel: Channel
+    seq: Seq
+    timestamp: Said
+    data: Annotated[Status, _text("The state.")]
+    conflated: Conflated = 0
+
+
+class Heartbeat(Message, frozen=True, kw_only=True, gc=False, tag="heartbeat"):
+    """The daemon is alive."""
+
+    status: Annotated[str, _text("`ok`.")]
+    timestamp: Said
+    channel: Channel
+    seq: Seq
+
+
+class Gap(Message, frozen=True, kw_only=True, gc=False, tag="gap"):
+    """
+    Something that you did not get and will not get.
+
+    The reasons `client` and `buffer` are the client's own: a hole in the numbers that nobody told
+    of, and what its own buffer had no room for.
+    """
+
+    channel: Channel
+    reason: Annotated[
+        str, _text("`slow_consumer`, `upstream` or `history`; of the client `client`, `buffer`.")
+    ]
+    timestamp: Said
+    instrument: Annotated[str | None, _text("Null for the whole channel.")] = None
+    from_seq: Annotated[int | None, _text("The first that is lost; null if not known.")] = None
+    to_seq: Annotated[int | None, _text("The last that is lost; null if not known.")] = None
+    data: Annotated[dict[str, Any] | None, _text("What is known of it.")] = None
+    seq: Annotated[int | None, _text("Its own number on the channel; only with `upstream`.")] = None
+
+
+class TestMessage(Message, frozen=True, kw_only=True, gc=False, tag="test_message"):
+    """What an operator says to everybody."""
+
+    __test__ = False  # it is no test, whatever pytest may think
+
+    message: Annotated[str, _text("The words.")]
+    timestamp: Said
+
+
+class Position(msgspec.Struct, frozen=True, gc=False):
+    """A place on a channel: the number of a message in a run of the daemon."""
+
+    epoch: Annotated[str, _text("Names the run of the daemon.")]
+    seq: Seq
+
+
+class Subscribed(Message, frozen=True, kw_only=True, gc=False, tag="subscribed"):
+    """The answer to `subscribe`."""
+
+    channels: Annotated[list[str], _text("The subscriptions, as they were asked for.")]
+    positions: Annotated[
+        dict[str, Position], _text("By channel, where it is: the snapshot is what was then.")
+    ] = msgspec.field(default_factory=dict)
+    recovered: Annotated[
+        dict[str, bool], _text("By channel of `since`: whether all that was missed follows.")
+    ] = msgspec.field(default_factory=dict)
+    max_hz: Annotated[float | None, _text("As asked for; absent if not.")] = None
+    raw: Annotated[bool, _text("Whether price updates have `data`; true if absent.")] = True
+    id: CommandId = None
+
+
+class Unsubscribed(Message, frozen=True, kw_only=True, gc=False, tag="unsubscribed"):
+    """The answer to `unsubscribe`."""
+
+    channels: Annotated[list[str], _text("As they were given.")]
+    id: CommandId = None
+
+
+class Pong(Message, frozen=True, kw_only=True, gc=False, tag="pong"):
+    """The answer to `ping`."""
+
+    timestamp: Said
+    id: CommandId = None
+
+
+class Error(Message, frozen=True, kw_only=True, gc=False, tag="error"):
+    """A refusal. The connection stays."""
+
+    code: Annotated[str, _text("For programs: `unknown_channel`, `rate_limited` and so on.")]
+    message: Annotated[str, _text("For people.")]
+    channel: Annotated[str | None, _text("The subscription that is refused, if it is one.")] = None
+    dropped: Annotated[int | None, _text("How many commands this one refusal stands for.")] = None
+    id: CommandId = None
+
+
+Numbered = PriceUpdate | OrderbookUpdate | TradeExecuted | Candle | SystemStatus | Heartbeat
+"""What always has a number on a channel."""
+AnyMessage = Numbered | Gap | TestMessage | Subscribed | Unsubscribed | Pong | Error
+"""Every message that the daemon sends."""
+
+_payload = msgspec.json.Decoder(float_hook=Decimal).decode
