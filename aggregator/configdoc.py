@@ -43,6 +43,7 @@ def render(config: Config) -> str:
         lines += ["[credentials]", *(f'# {_key(n)} = "{MASK}"' for n in config.credentials)]
     else:
         lines += ["# [credentials]", "# coingecko_api_key = ..."]
+    lines += _people(config)
     documented: set[type] = set()
     for feed in config.feeds:
         lines += ["", f"[feeds.{feed.name}]", f"connector = {_value(feed.connector)}"]
@@ -52,6 +53,15 @@ def render(config: Config) -> str:
         lines += _options(feed.options, documented=type(feed.options) not in documented)
         documented.add(type(feed.options))
     return "\n".join(lines) + "\n"
+
+
+def _people(config: Config) -> Iterator[str]:
+    """Yield the sections of who may come, if there are any."""
+    sections: dict[str, BaseModel] = {f"tokens.{name}": t for name, t in config.tokens.items()}
+    sections |= {f"users.{number}": user for number, user in config.users.items()}
+    sections |= {"jwt": config.jwt} if config.jwt else {}
+    for name, section in sections.items():
+        yield from ("", f"[{name}]", *_options(section, documented=True))
 
 
 def _options(model: BaseModel, *, documented: bool) -> Iterator[str]:

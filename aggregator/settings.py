@@ -116,9 +116,9 @@ class Jwt(Section):
     def _has_its_key(self) -> Jwt:
         if self.algorithm == "HS256":
             if self.secret is None or len(self.secret.get_secret_value().encode()) < 32:
-                raise ValueError("HS256 needs a secret of 32 bytes or more")
+                raise ValueError("a secret of 32 bytes or more is needed for HS256")
         elif not (self.public_key or "").startswith("-----BEGIN "):
-            raise ValueError(f"{self.algorithm} needs a public_key, as PEM")
+            raise ValueError(f"a public_key, as PEM, is needed for {self.algorithm}")
         return self
 
 
