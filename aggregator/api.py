@@ -8,26 +8,29 @@ See `connector` for what to implement, `model` for what to return, `errors` for 
 
 from pydantic import Field, SecretStr
 
-from .book import Book, Conflated, Sides, crossing
+from .book import Book, Conflated, Sides
 from .connector import (
     Acknowledged,
     Budget,
     Connector,
     Fetch,
+    Ignored,
     KnownInstruments,
     Leaving,
     Output,
     PollConnector,
     Request,
+    Seen,
     Send,
     StreamConnector,
     Unhandled,
     UnknownInstrument,
+    Withheld,
     excerpt,
     translate,
 )
-from .continuity import Break, chained, spanned
-from .decimals import product, require_numbers
+from .continuity import Break, Retries, chained, spanned
+from .decimals import crossing, product, require_numbers
 from .documented import Row
 from .driver import DriverConnector, Emit
 from .errors import (
@@ -50,6 +53,7 @@ from .options import (
     StreamOptions,
     WebSocketAddress,
 )
+from .outlet import Published, publish
 
 __all__ = [
     "Acknowledged",
@@ -70,6 +74,7 @@ __all__ = [
     "Field",
     "Gap",
     "HttpAddress",
+    "Ignored",
     "Instrument",
     "Instruments",
     "KnownInstruments",
@@ -81,10 +86,13 @@ __all__ = [
     "PollConnector",
     "PollOptions",
     "PriceUpdate",
+    "Published",
     "Request",
+    "Retries",
     "Row",
     "Seconds",
     "SecretStr",
+    "Seen",
     "Send",
     "Sides",
     "StreamConnector",
@@ -96,10 +104,12 @@ __all__ = [
     "UnreachableError",
     "UnusableError",
     "WebSocketAddress",
+    "Withheld",
     "chained",
     "crossing",
     "excerpt",
     "product",
+    "publish",
     "require_numbers",
     "spanned",
     "translate",

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 
 import uvloop
 
-from . import __version__
+from . import __version__, outlet
 from .config import Config
 from .errors import AggregatorError, ConfigError
 from .gateway.fanout import Fanout
@@ -26,6 +26,7 @@ from .gateway.sessions import Sessions
 from .hub import Hub
 from .ingest.feeds import Ingest
 from .model import Heartbeat, State
+from .publishing import Publisher
 from .telemetry import logs
 from .telemetry.metrics import Metrics
 from .telemetry.systemd import Notifier, Watchdog
@@ -65,6 +66,8 @@ class Daemon:
         self.sessions = Sessions(self.hub, config.server, loop.time, self.keyring)
         self.fanout = Fanout(self.hub, config.server.flush_window_s, self._watchdog.moved)
         self.ingest = Ingest(self.hub, config)
+        feeds = [feed.name for feed in config.feeds]
+        self.publisher = Publisher(self.hub, config.server.publish_channels, feeds)
         self.server = Server(
             self.hub,
             self.sessions,
@@ -74,6 +77,7 @@ class Daemon:
             metrics=lambda: metrics.render(),  # noqa: PLW0108 - it has yet to be made
             why=self.ingest.why.explain,
             rotate=self.ingest.rotate,
+            publisher=self.publisher,
         )
         metrics = Metrics(self.hub, self.sessions, self.fanout, self.ingest, self.server)
 
@@ -91,6 +95,13 @@ class Daemon:
         except OSError as e:
             where = f"{server.host}:{server.port}"
             raise ListenError(f"can't listen on {where}: {e.strerror or e}") from e
+        outlet.opened(self.publisher.publish)
+        try:
+            await self._serve(stop)
+        finally:
+            outlet.closed(self.publisher.publish)
+
+    async def _serve(self, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as tasks:
             own = [
                 tasks.create_task(self.sessions.run(), name="sessions"),

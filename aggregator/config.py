@@ -107,6 +107,9 @@ def load(
         raise ConfigError("\n".join(_faults(e, given, Settings))) from None
     credentials = {n: s for n, s in settings.credentials.items() if s.get_secret_value()}
     feeds, faults, used = _feeds(settings.feeds, credentials, given)
+    for name in sorted({*settings.feeds, *RESERVED}.intersection(settings.server.publish_channels)):
+        where = given.where("server", "publish_channels")
+        faults.append(f"{where}: server.publish_channels: {name} is a channel already")
     if faults:
         raise ConfigError("\n".join(faults))
     server = settings.server

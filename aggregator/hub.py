@@ -168,9 +168,9 @@ class Hub(Directory):
         for listener in listeners:
             listener.offer(message)
 
-    def publish_private(self, user_id: int, event: Event, received_us: int) -> None:
+    def publish_private(self, user_id: int, event: Event, received_us: int) -> Channel:
         """
-        Publish an event to a user, on a channel that nobody else can have.
+        Publish an event to a user, on a channel that nobody else can have, and return that.
 
         Raises:
             TypeError: it is no event of a user.
@@ -195,6 +195,7 @@ class Hub(Directory):
         self.private_messages += 1
         for listener in channel.listeners:
             listener.offer(message)
+        return channel
 
     def _place(self, channel: Channel, event: Event) -> Slot | None:
         """Return the slot of which an event is the last value, or that it is about."""

@@ -33,6 +33,8 @@ class Server(Section):
     """Whether clients without a token get the public channels."""
     ops_token: OptionalSecret = None
     """What operators' orders want as `Authorization: Bearer`; better given as a credential."""
+    publish_channels: list[FeedName] = Field(default=[])
+    """Channels that trades of an engine of one's own may be published on, with POST /publish."""
     max_connections: Count = 10_000
     """WebSocket connections in all; more are refused with HTTP 503."""
     max_connections_per_address: Count = 100

@@ -106,6 +106,16 @@ class RotateResponse(msgspec.Struct):
     feed: str
 
 
+class PublishResponse(msgspec.Struct):
+    """Where an event went; with `duplicate` it had been published before, then."""
+
+    type: str
+    channel: str
+    seq: int
+    duplicate: bool
+    timestamp: str
+
+
 class ShortAnswer(msgspec.Struct):
     """The answer to a command of the short form."""
 

@@ -17,6 +17,7 @@ from pydantic import TypeAdapter
 
 from aggregator import __version__
 from aggregator.messages import AnyMessage, Error, Message
+from aggregator.publishing import Publication
 
 from . import answer_types, protocol
 from .operators import TestBroadcast
@@ -70,6 +71,14 @@ OPERATIONS = (
     ),
     Operation(
         "post",
+        "/publish",
+        "Publish an event of an engine of your own.",
+        answer_types.PublishResponse,
+        (400, 401, 403, 408, 409, 413, 415),
+        for_operators=True,
+    ),
+    Operation(
+        "post",
         "/feeds/{name}/rotate",
         "Replace the connection of a streamed feed, with nothing lost.",
         answer_types.RotateResponse,
@@ -79,6 +88,7 @@ OPERATIONS = (
     ),
 )
 """What is answered in JSON, but for the two documents themselves."""
+BODIES = {"/ws/test": TestBroadcast, "/publish": Publication}
 WITH_TAG = ("/latest/", "/history/")
 _REFERENCE = re.compile(f'"{SCHEMAS}([^"]+)"')
 
@@ -89,7 +99,8 @@ def schemas() -> dict[str, Schema]:
     answers = [each.answer for each in OPERATIONS if each.answer is not Message]
     structs = [*get_args(AnyMessage), *answers, answer_types.ShortAnswer]
     _, found = msgspec.json.schema_components(structs, ref_template=SCHEMAS + "{name}")
-    for kind in (*COMMANDS, protocol.ShortForm, TestBroadcast):
+    asked: list[Any] = [*COMMANDS, protocol.ShortForm, *BODIES.values()]
+    for kind in asked:
         schema = TypeAdapter(kind).json_schema(ref_template=SCHEMAS + "{model}")
         found |= schema.pop("$defs", {})
         found[kind.__name__] = schema
@@ -168,8 +179,8 @@ def _operation(each: Operation) -> Schema:
         "parameters": parameters,
         "responses": responses,
     }
-    if each.path == "/ws/test":
-        operation["requestBody"] = {"required": True, "content": _json(TestBroadcast.__name__)}
+    if body := BODIES.get(each.path):
+        operation["requestBody"] = {"required": True, "content": _json(body.__name__)}
     if each.for_operators:
         # On loopback without a token, too.
         operation["security"] = [{"ops_token": []}, {}]

@@ -11,6 +11,7 @@ from aiohttp import hdrs, web
 from pydantic import BaseModel, ConfigDict, Field, StrictStr, ValidationError
 
 from aggregator.hub import Hub
+from aggregator.publishing import ConflictError, Publisher
 from aggregator.settings import Server as ServerConfig
 from aggregator.tokens import Role
 
@@ -48,11 +49,20 @@ class Operators:
         sessions: the clients.
         config: `[server]`.
         rotate: has the connection of a feed replaced.
+        publisher: takes what others publish.
 
     """
 
-    def __init__(self, hub: Hub, sessions: Sessions, config: ServerConfig, rotate: Rotate) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        sessions: Sessions,
+        config: ServerConfig,
+        rotate: Rotate,
+        publisher: Publisher,
+    ) -> None:
         self._hub = hub
+        self._publisher = publisher
         self._sessions = sessions
         self._config = config
         self._rotate = rotate
@@ -60,27 +70,36 @@ class Operators:
     async def test(self, request: web.Request) -> web.Response:
         """Send a message to every client."""
         self._check(request)
-        if request.content_type != "application/json":
-            raise web.HTTPUnsupportedMediaType(text="Content-Type must be application/json")
-        if hdrs.CONTENT_ENCODING in request.headers:
-            raise web.HTTPUnsupportedMediaType(text="the body must not be compressed")
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            body = await request.read()
+        body = await _json_body(request)
         try:
             text = TestBroadcast.model_validate_json(body).message
         except ValidationError as e:
-            fault = e.errors(include_url=False, include_context=False, include_input=False)[0]
-            if fault["type"] == "json_invalid":
-                return as_error(400, "bad_json", "the body must be one JSON object")
-            where = "message" if fault["loc"][:1] == ("message",) else "body"
-            expected = 'the body must be {"message": "..."}'
-            return as_error(400, "bad_command", f"{where}: {fault['msg']}; {expected}")
+            return _refusal(e, '; the body must be {"message": "..."}')
         clients = self._sessions.broadcast(text)
         answer = {
             "type": "test_response",
             "message": "Broadcast to all connected clients",
             "timestamp": self._hub.now_iso(),
             "clients": clients,
+        }
+        return as_json(answer)
+
+    async def publish(self, request: web.Request) -> web.Response:
+        """Publish an event of somebody's own engine."""
+        self._check(request)
+        body = await _json_body(request)
+        try:
+            channel, seq, duplicate = self._publisher.publish(body)
+        except ValidationError as e:
+            return _refusal(e)
+        except ConflictError as e:
+            return as_error(409, "conflict", str(e))
+        answer = {
+            "type": "publish_response",
+            "channel": channel,
+            "seq": seq,
+            "duplicate": duplicate,
+            "timestamp": self._hub.now_iso(),
         }
         return as_json(answer)
 
@@ -124,3 +143,30 @@ class Operators:
             return
         self._sessions.counters.rejected["ops_token"] += 1
         raise unauthorized("Authorization: Bearer with the ops token is needed")
+
+
+async def _json_body(request: web.Request) -> bytes:
+    """
+    Return the body of a request.
+
+    Raises:
+        web.HTTPUnsupportedMediaType: it is not said to be plain JSON.
+        TimeoutError: it did not come in time.
+
+    """
+    if request.content_type != "application/json":
+        raise web.HTTPUnsupportedMediaType(text="Content-Type must be application/json")
+    if hdrs.CONTENT_ENCODING in request.headers:
+        raise web.HTTPUnsupportedMediaType(text="the body must not be compressed")
+    async with asyncio.timeout(BODY_TIMEOUT_S):
+        return await request.read()
+
+
+def _refusal(e: ValidationError, expected: str = "") -> web.Response:
+    """Return what is wrong with a body; what was sent is not echoed."""
+    fault = e.errors(include_url=False, include_context=False, include_input=False)[0]
+    if fault["type"] == "json_invalid":
+        return as_error(400, "bad_json", "the body must be one JSON object")
+    named = fault["type"] != "extra_forbidden"
+    place = ".".join(str(key) for key in fault["loc"]) if named else ""
+    return as_error(400, "bad_command", f"{place or 'body'}: {fault['msg']}{expected}")

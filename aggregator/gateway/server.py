@@ -13,6 +13,7 @@ from collections.abc import Callable
 from aiohttp import hdrs, web
 
 from aggregator.hub import Hub
+from aggregator.publishing import Publisher
 from aggregator.settings import Server as ServerConfig
 from aggregator.tokens import Role
 
@@ -46,6 +47,7 @@ class Server:
         metrics: returns the text of `GET /metrics`.
         rotate: has the connection of a feed replaced.
         why: explains a channel, for `GET /why/CHANNEL`; raises LookupError where there is none.
+        publisher: takes what is published with `POST /publish`.
 
     """
 
@@ -60,6 +62,7 @@ class Server:
         metrics: Callable[[], bytes],
         rotate: Rotate,
         why: Callable[[str], dict[str, object]],
+        publisher: Publisher,
     ) -> None:
         self._sessions = sessions
         self._config = config
@@ -68,7 +71,7 @@ class Server:
         self._metrics = metrics
         self._explain = why
         self._access = sessions.access
-        self._operators = Operators(hub, sessions, config, rotate)
+        self._operators = Operators(hub, sessions, config, rotate, publisher)
         self._queries = Queries(hub)
         self._runner: web.AppRunner | None = None
         self.port = config.port
@@ -93,6 +96,7 @@ class Server:
         app.router.add_get("/ws/ticker", self._short_form, allow_head=False)
         app.router.add_post("/ws/test", self._test)
         app.router.add_post("/feeds/{name}/rotate", self._rotate)
+        app.router.add_post("/publish", self._publish)
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/channels", self._for_readers(self._list_channels))
@@ -206,6 +210,10 @@ class Server:
     async def _test(self, request: web.Request) -> web.StreamResponse:
         self._check_origin(request)
         return await self._operators.test(request)
+
+    async def _publish(self, request: web.Request) -> web.StreamResponse:
+        self._check_origin(request)
+        return await self._operators.publish(request)
 
     async def _rotate(self, request: web.Request) -> web.StreamResponse:
         self._check_origin(request)

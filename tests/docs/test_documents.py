@@ -167,7 +167,7 @@ def test_examples_are_as_described(example, asyncapi, openapi):
         check(
             openapi,
             plain,
-            {"test": "TestResponse", "rotate": "RotateResponse"}[example["type"].partition("_")[0]],
+            example["type"].partition("_")[0].capitalize() + "Response",
         )
     else:
         message(asyncapi, plain)

@@ -18,6 +18,7 @@ from aggregator.gateway.server import Server
 from aggregator.gateway.sessions import Sessions
 from aggregator.hub import Hub
 from aggregator.model import PriceUpdate
+from aggregator.publishing import Publisher
 from aggregator.tokens import Keyring
 
 
@@ -78,6 +79,7 @@ class Daemon:
             metrics=lambda: b"up 1\n",
             rotate=self._rotate,
             why=self._why,
+            publisher=Publisher(self.hub, self.config.publish_channels, ["prices"]),
         )
         self._task: asyncio.Task[None] | None = None
 
