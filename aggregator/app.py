@@ -185,7 +185,9 @@ class Daemon:
     async def _forget(self) -> None:
         while True:
             await asyncio.sleep(FORGET_S)
-            self.hub.forget_old(self.config.server.history_s)
+            server = self.config.server
+            for _ in self.hub.forget_old(server.history_s, server.history_bytes):
+                await asyncio.sleep(0)
 
     # What operators ask.
 

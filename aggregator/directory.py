@@ -8,7 +8,7 @@ A subscription is written as clients write it: `binance_prices`, `binance_prices
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Iterator
 from operator import attrgetter
 
 from .audience import Wants
@@ -121,11 +121,12 @@ class Directory:
         place = message.slot or message.place
         return place is None or self.wanted(place, wants)
 
-    def forget_old(self, seconds: float) -> None:
-        """Let go of what is older in the histories."""
+    def forget_old(self, seconds: float, max_bytes: int) -> Iterator[None]:
+        """Let go of what is older in the histories, or too much; a step for each channel."""
         before_us = self.now_us() - int(seconds * 1e6)
         for channel in (*self.channels.values(), *self._private.values()):
-            channel.history.forget_before(before_us)
+            channel.history.forget(before_us, max_bytes)
+            yield
 
     def snapshot(self, wants: Iterable[str], but: Container[str] = ()) -> list[Message]:
         """

@@ -16,9 +16,16 @@ class Numbered(Protocol):
         """Its number: one more than that of the message before it."""
 
     @property
+    def frame(self) -> bytes:
+        """Its bytes."""
+
+    @property
     def us(self) -> int:
         """When it was received, in microseconds since the epoch."""
 
+
+SMALL = 128
+"""Bytes that no message of a venue is smaller than."""
 
 M = TypeVar("M", bound=Numbered)
 
@@ -61,10 +68,24 @@ class History(Generic[M]):
         # From the end: who comes back has missed little.
         return list(islice(reversed(messages), count))[::-1]
 
-    def forget_before(self, us: int) -> None:
-        """Forget what was received before this moment, in microseconds since the epoch."""
+    def forget(self, before_us: int, max_bytes: int) -> None:
+        """
+        Forget the oldest.
+
+        Args:
+            before_us: those that were received before, in microseconds since the epoch.
+            max_bytes: and so many that the others have about this size.
+
+        """
         messages = self._messages
-        while messages and messages[0].us < us:
+        while messages and messages[0].us < before_us:
+            messages.popleft()
+        if len(messages) * SMALL <= max_bytes:
+            return
+        # By a sample: to add up ten thousand sizes for each channel would hold up everybody.
+        sample = [len(each.frame) for each in islice(messages, 0, None, len(messages) // 64 or 1)]
+        most = max_bytes * len(sample) // sum(sample)
+        while len(messages) > most:
             messages.popleft()
 
     def clear(self) -> None:

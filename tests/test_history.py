@@ -14,6 +14,10 @@ from aggregator.history import History
 class Message(NamedTuple):
     seq: int
     us: int
+    frame: bytes = bytes(200)
+
+
+ENDLESS = 10**12
 
 
 def filled(count: int, limit: int = 5) -> History[Message]:
@@ -46,7 +50,7 @@ def test_what_is_behind_a_number(count, seq, expected):
 def test_never_a_hole(count, limit, seq, before_us):
     """However much is forgotten: what is returned is whole, or nothing is."""
     history = filled(count, limit)
-    history.forget_before(before_us)
+    history.forget(before_us, ENDLESS)
     kept = [message.seq for message in history]
     assert kept == [n for n in range(max(1, count - limit + 1), count + 1) if 1000 * n >= before_us]
     found = history.after(seq)
@@ -61,6 +65,29 @@ def test_nothing_is_kept():
     """With a limit of 0."""
     history = filled(3, limit=0)
     assert (len(history), history.after(2), history.first_seq) == (0, None, None)
+
+
+@pytest.mark.parametrize(
+    ("size", "max_bytes", "kept"),
+    [(200, ENDLESS, 1000), (200, 100_000, 500), (200, 199, 0), (200, 0, 0), (3000, 300_000, 100)],
+)
+def test_forgotten_by_size(size, max_bytes, kept):
+    """The oldest, so that the others are within the bound."""
+    history = History(1000)
+    for seq in range(1, 1001):
+        history.append(Message(seq, seq, bytes(size)))
+    history.forget(0, max_bytes)
+    assert len(history) == kept
+    assert history.after(1000 - kept) is not None or not kept
+
+
+def test_sizes_differ():
+    """They are estimated, and well enough."""
+    history = History(10_000)
+    for seq in range(1, 10_001):
+        history.append(Message(seq, seq, bytes(200 + 37 * seq % 5000)))
+    history.forget(0, 1_000_000)
+    assert 800_000 < sum(len(message.frame) for message in history) < 1_200_000
 
 
 def test_clear():

@@ -98,7 +98,7 @@ async def test_forgotten_by_age(daemon):
     """What is older than `history_s` is not kept, however few they are."""
     for price in range(1, 4):
         daemon.publish(price)
-    daemon.hub.forget_old(-1)
+    list(daemon.hub.forget_old(-1, 10**9))
     daemon.publish(4)
     async with await daemon.connect() as client:
         answer = await resume(client, "prices", epoch=daemon.hub.epoch, seq=2)
