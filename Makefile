@@ -36,7 +36,8 @@ format: $(VENV)/.dev
 	@$(BIN)/ruff format
 
 bench: .venv-bench/.done
-	@set -e; for each in benchmarks/[a-z]*.py; do .venv-bench/bin/python $$each; done
+	@for each in benchmarks/[a-z]*.py; do .venv-bench/bin/python $$each || failed="$$failed $$each"; done; \
+		test -z "$$failed" || { echo "not reached:$$failed" >&2; exit 1; }
 
 clean:
 	rm -rf $(VENV) .venv-bench .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*

@@ -63,7 +63,7 @@ class Server(Section):
     """Messages of each channel that are kept for clients that come back."""
     history_s: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] = 300.0
     """Messages older than this are not kept."""
-    history_bytes: Annotated[int, Field(ge=0, le=1_099_511_627_776)] = 16_777_216
+    history_bytes: Annotated[int, Field(ge=0, le=1_099_511_627_776)] = 4_194_304
     """Bytes of each channel that are kept, about."""
     compression: bool = True
     """Whether clients that ask for it get messages compressed (permessage-deflate)."""

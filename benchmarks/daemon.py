@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,9 @@ class Running:
 
 
 @contextlib.contextmanager
-def daemon(config: str, *, core: int | None = None) -> Iterator[Running]:
+def daemon(
+    config: str, *, core: int | None = None, log: IO[bytes] | None = None
+) -> Iterator[Running]:
     """Run the daemon with this TOML, pinned to `core` if given, until the block ends."""
     with tempfile.TemporaryDirectory() as folder, free_port() as port:
         path = Path(folder, "aggregator.toml")
@@ -48,7 +51,7 @@ def daemon(config: str, *, core: int | None = None) -> Iterator[Running]:
             command += ["--log-level", "warning"]
             start = time.monotonic()
             with subprocess.Popen(
-                command, env=os.environ | {"NOTIFY_SOCKET": f"{folder}/notify"}
+                command, env=os.environ | {"NOTIFY_SOCKET": f"{folder}/notify"}, stderr=log
             ) as child:
                 try:
                     if core is not None:
