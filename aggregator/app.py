@@ -12,8 +12,10 @@ import gc
 import logging
 import shutil
 import signal
+import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import uvloop
 
@@ -29,7 +31,7 @@ from .model import Heartbeat, State
 from .publishing import Publisher
 from .telemetry import logs
 from .telemetry.metrics import Metrics
-from .telemetry.systemd import Notifier, Watchdog
+from .telemetry.systemd import Notifier, Watchdog, listening
 from .tokens import Keyring
 
 log = logging.getLogger(__name__)
@@ -53,11 +55,23 @@ class Daemon:
     Args:
         config: the effective configuration.
         notifier: tells systemd.
+        sockets: those that systemd listens on.
 
     """
 
-    def __init__(self, config: Config, notifier: Notifier | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        notifier: Notifier | None = None,
+        sockets: Sequence[socket.socket] = (),
+    ) -> None:
         loop = asyncio.get_running_loop()
+        if sockets:
+            # Where it is to listen is what systemd says.
+            host, port = sockets[0].getsockname()[:2]
+            config = replace(
+                config, server=config.server.model_copy(update={"host": host, "port": port})
+            )
         self.config = config
         self._notifier = notifier or Notifier()
         self._watchdog = Watchdog(self._notifier, loop.time)
@@ -78,6 +92,7 @@ class Daemon:
             why=self.ingest.why.explain,
             rotate=self.ingest.rotate,
             publisher=self.publisher,
+            sockets=sockets,
         )
         metrics = Metrics(self.hub, self.sessions, self.fanout, self.ingest, self.server)
 
@@ -250,7 +265,7 @@ async def _until_signalled(config: Config, again: Callable[[], Config] | None) -
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    daemon = Daemon(config)
+    daemon = Daemon(config, sockets=listening())
 
     def reload() -> None:
         try:

@@ -47,6 +47,17 @@ def test_the_unit_is_valid(needs, copy):
     assert (code, complaints) == (0, [])
 
 
+def test_the_socket_unit_is_valid(needs, copy, tmp_path):
+    """It leads to the service of its name, and listens where the daemon would by default."""
+    path = tmp_path / "aggregator.socket"
+    path.write_text(UNIT.with_name(path.name).read_text())
+    code, text = analyze(needs("systemd-analyze"), "verify", "--man=no", str(path), str(copy))
+    complaints = [line for line in text.splitlines() if "aggregator." in line]
+    assert (code, complaints) == (0, [])
+    server = config.Server()
+    assert f"ListenStream={server.host}:{server.port}\n" in path.read_text()
+
+
 def test_the_unit_is_exposed_no_more_than_it_must_be(needs, copy):
     """At most 1.1 of 10 by systemd's own count."""
     program = needs("systemd-analyze")

@@ -8,7 +8,8 @@ in `session`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Sequence
 
 from aiohttp import hdrs, web
 
@@ -48,6 +49,7 @@ class Server:
         rotate: has the connection of a feed replaced.
         why: explains a channel, for `GET /why/CHANNEL`; raises LookupError where there is none.
         publisher: takes what is published with `POST /publish`.
+        sockets: those that somebody else listens on for it; else it listens itself.
 
     """
 
@@ -63,7 +65,9 @@ class Server:
         rotate: Rotate,
         why: Callable[[str], dict[str, object]],
         publisher: Publisher,
+        sockets: Sequence[socket.socket] = (),
     ) -> None:
+        self._sockets = sockets
         self._sessions = sessions
         self._config = config
         self._channels = channels
@@ -118,14 +122,20 @@ class Server:
             shutdown_timeout=1.0,
         )
         await self._runner.setup()
-        site = web.TCPSite(
-            self._runner,
-            self._config.host,
-            self._config.port,
-            backlog=BACKLOG,
-            reuse_address=True,
-        )
-        await site.start()
+        sites: list[web.BaseSite] = [
+            web.SockSite(self._runner, sock, backlog=BACKLOG) for sock in self._sockets
+        ]
+        sites = sites or [
+            web.TCPSite(
+                self._runner,
+                self._config.host,
+                self._config.port,
+                backlog=BACKLOG,
+                reuse_address=True,
+            )
+        ]
+        for site in sites:
+            await site.start()
         self.port = self._runner.addresses[0][1]
 
     @property

@@ -1,7 +1,8 @@
 """
-Tells systemd how the daemon is doing; does nothing where there is no systemd.
+Tells systemd how the daemon is doing, and takes the sockets that it listens on; does nothing where
+there is no systemd.
 
-Source: sd_notify(3), sd_watchdog_enabled(3).
+Source: sd_notify(3), sd_watchdog_enabled(3), sd_listen_fds(3).
 """
 
 from __future__ import annotations
@@ -9,6 +10,33 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Mapping
+
+FIRST_FD = 3
+"""Where the sockets begin that systemd hands over."""
+
+
+def listening(environ: Mapping[str, str] = os.environ) -> list[socket.socket]:
+    """
+    Return the sockets that systemd listens on for this process; none without a socket unit.
+
+    Others than listening ones of TCP are left alone.
+    """
+    count = environ.get("LISTEN_FDS", "")
+    if environ.get("LISTEN_PID") != str(os.getpid()) or not count.isdecimal():
+        return []
+    found = []
+    for fd in range(FIRST_FD, FIRST_FD + int(count)):
+        try:
+            sock = socket.socket(fileno=fd)
+        except OSError:
+            continue
+        tcp = sock.family in {socket.AF_INET, socket.AF_INET6} and sock.type == socket.SOCK_STREAM
+        if tcp and sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            os.set_inheritable(fd, False)  # noqa: FBT003
+            found.append(sock)
+        else:
+            sock.detach()
+    return found
 
 
 class Notifier:
