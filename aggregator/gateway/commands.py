@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from .sessions import Sessions
 
 
+HEAVY_MESSAGES = 100
+"""A `subscribe` counts once more for each so many messages that it is answered with."""
+
+
 class Commands(Delivery):
     """
     The asking side of a session.
@@ -32,7 +36,7 @@ class Commands(Delivery):
 
     """
 
-    __slots__ = ("address", "identity", "short")
+    __slots__ = ("address", "identity", "short", "spent_until")
 
     def __init__(self, sessions: Sessions, address: str, deflate_bits: int, *, short: bool) -> None:
         super().__init__(sessions, deflate_bits)
@@ -40,6 +44,12 @@ class Commands(Delivery):
         self.short = short
         # Who the client is, once it has shown a token.
         self.identity: Identity | None = None
+        # What its commands have cost so far, as a time: see `Session`.
+        self.spent_until = 0.0
+
+    def spend(self, weight: int) -> None:
+        """Count what a command costs against the rate."""
+        self.spent_until += weight / self._all.config.max_commands_per_s
 
     def command(self, text: bytes) -> None:
         """Do what a text asks for, or refuse it."""
@@ -102,6 +112,9 @@ class Commands(Delivery):
         replies += [self._refused(want, command.id) for want in found if not found[want]]
         self._all.counters.resumed.update(resumed.recovered.values())
         snapshot = hub.snapshot(keys, but=resumed.missed)
+        # Known only now: the next command pays for it.
+        count = len(snapshot) + sum(map(len, resumed.missed.values()))
+        self.spend(count // HEAVY_MESSAGES)
         self.answer(terms, [*replies, *resumed.gaps], snapshot, resumed.missed)
 
     def _key(self, want: str) -> str:

@@ -42,7 +42,7 @@ class Session(Commands, asyncio.BufferedProtocol):
 
     """
 
-    __slots__ = ("_deaf", "_reader", "_spent_until")
+    __slots__ = ("_deaf", "_reader")
 
     def __init__(
         self, sessions: Sessions, address: str, *, short: bool = False, deflate_bits: int = 0
@@ -50,7 +50,6 @@ class Session(Commands, asyncio.BufferedProtocol):
         super().__init__(sessions, address, deflate_bits, short=short)
         self._reader: Reader | None = None
         self._deaf = False
-        self._spent_until = 0.0
 
     # From the transport.
 
@@ -191,11 +190,12 @@ class Session(Commands, asyncio.BufferedProtocol):
         config = self._all.config
         now = self._all.now()
         unit = 1 / config.max_commands_per_s
-        spent_until = max(self._spent_until, now)
+        spent_until = max(self.spent_until, now)
         if spent_until - now + min(weight, config.command_burst) * unit > (
             config.command_burst * unit + 1e-9
         ):
             self._all.pause_reading(self.transport, READ_PAUSE_S)
             return False
-        self._spent_until = spent_until + weight * unit
+        self.spent_until = spent_until
+        self.spend(weight)
         return True

@@ -215,6 +215,19 @@ async def test_reader_of_much_is_not_cut_off(serve):
         assert (last["seq"], last.get("conflated")) == (401, None)
 
 
+async def test_it_costs_what_it_costs(serve):
+    """What is sent after counts against the rate: it could be asked for again and again."""
+    daemon = await serve(max_commands_per_s=0.001, command_burst=8)
+    for price in range(500):
+        daemon.publish(price)
+    async with await daemon.connect() as client:
+        # 1, and 5 for the messages.
+        await resume(client, "prices", epoch=daemon.hub.epoch, seq=0)
+        await get(client, 500)
+        kinds = [(await client.ask({"type": "ping"})).get("code", "done") for _ in range(3)]
+        assert kinds == ["done", "done", "rate_limited"]
+
+
 @pytest.mark.parametrize(
     "since",
     [
