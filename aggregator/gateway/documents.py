@@ -138,11 +138,13 @@ def openapi() -> Schema:
         paths.setdefault(each.path, {})[each.method] = _operation(each)
     described = {"description": "What Prometheus reads.", "content": {"text/plain": {}}}
     metrics = {"summary": "The metrics.", "operationId": "metrics", "responses": {"200": described}}
+    script = {"description": "A module.", "content": {"text/javascript": {}}}
+    client = {"summary": "The client.", "operationId": "client", "responses": {"200": script}}
     return {
         "openapi": "3.1.0",
         "info": {"title": "aggregator", "version": __version__, "description": DESCRIPTION},
         "servers": [{"url": "/"}],
-        "paths": paths | {"/metrics": {"get": metrics}},
+        "paths": paths | {"/metrics": {"get": metrics}, "/client.js": {"get": client}},
         "components": {
             "schemas": schemas(),
             "securitySchemes": {"ops_token": {"type": "http", "scheme": "bearer"}},

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from aiohttp import hdrs, web
 
@@ -29,6 +30,8 @@ from .sessions import Sessions
 
 log = logging.getLogger(__name__)
 
+CLIENT = Path(__file__).parents[1] / "static" / "client.js"
+"""The client for JavaScript."""
 KEEP_ALIVE_S = 15.0
 """For the next request, and for the headers of the first one."""
 BACKLOG = 4096
@@ -112,6 +115,7 @@ class Server:
         app.router.add_get("/history/{channel}", self._for_readers(self._queries.history))
         app.router.add_get("/openapi.json", self._openapi)
         app.router.add_get("/asyncapi.json", self._asyncapi)
+        app.router.add_get("/client.js", self._client)
         app.router.add_get("/metrics", self._metrics_page)
         self._runner = web.AppRunner(
             app,
@@ -256,6 +260,16 @@ class Server:
 
     async def _asyncapi(self, request: web.Request) -> web.Response:
         return as_json(documents.asyncapi(request.headers.get(hdrs.HOST, "")))
+
+    async def _client(self, request: web.Request) -> web.Response:
+        del request
+        # A page from anywhere may import it; who may connect is another question.
+        headers = {
+            hdrs.CONTENT_TYPE: "text/javascript; charset=utf-8",
+            hdrs.CACHE_CONTROL: "no-cache",
+            hdrs.ACCESS_CONTROL_ALLOW_ORIGIN: "*",
+        }
+        return web.Response(body=CLIENT.read_bytes(), headers=headers)
 
     async def _metrics_page(self, request: web.Request) -> web.Response:
         del request
