@@ -8,41 +8,19 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right, insort
 from decimal import Decimal
 from math import inf
-from typing import Any, Literal
+from typing import Any
 
+from .decimals import SAFE_DIGITS, Flag, confusable, crossing, exactly
 from .model import Level
 
-Flag = Literal["crossed", "locked"]
 Sides = tuple[list[Level], list[Level]]
 """Bids and asks."""
 Key = Any
 """What prices are compared by: floats, or `Decimal` where floats could confuse two prices."""
-
-SAFE_DIGITS = 15
-"""So many significant digits survive in a float; of more, two prices may become one."""
-
-
-def crossing(bid: str, ask: str) -> Flag | None:
-    """Return what is odd about the best prices: they are equal, or the bid is above the ask."""
-    if _confusable(bid) or _confusable(ask):
-        return _odd(Decimal(bid), Decimal(ask))
-    return _odd(float(bid), float(ask))
-
-
-def _odd(bid: Key, ask: Key) -> Flag | None:
-    return None if bid < ask else "crossed" if bid > ask else "locked"
-
-
-def _confusable(price: str) -> bool:
-    """Return whether floats could confuse this price with another."""
-    if len(price) <= SAFE_DIGITS:
-        return False
-    return len(price.lower().partition("e")[0].replace(".", "").lstrip("-0")) > SAFE_DIGITS
-
-
-def _exact(key: float) -> Decimal:
-    """Return the same for comparing exactly, of a price of at most `SAFE_DIGITS` or infinity."""
-    return Decimal(repr(key))
+Were = tuple[list[Level | None], list[Level | None]]
+"""What was at the prices of changes, of bids and asks."""
+Update = tuple[list[Level], list[Level], Were, int | None]
+"""An update that was made, and the number of the state before it."""
 
 
 class _Side:
@@ -65,7 +43,7 @@ class _Side:
         self.levels: dict[Key, Level] = {}
         self.order: list[Key] = []
         self.held: set[Key] = set()
-        self.apply(levels)
+        self.apply(levels, [])
         if depth is not None:
             self.depth = depth
             self.held.update(self.order[:depth])
@@ -75,37 +53,58 @@ class _Side:
         levels = self.levels
         return {key: levels[key] for key in self.order[:depth]}
 
-    def apply(self, changes: list[Level]) -> list[Level]:
-        """Make the venue's changes; return those that clients have to make."""
+    def apply(self, changes: list[Level], were: list[Level | None]) -> list[Level]:
+        """
+        Make the venue's changes; return those that clients have to make.
+
+        What was at the price of each goes to `were`. After an error, and whenever nobody has been
+        told yet, `undo` takes back what was made.
+        """
         sign, exact, order, levels = self.sign, self.exact, self.order, self.levels
         # What clients hold has keys up to this; they are not to be told more than that has changed.
-        bound = -inf if self.depth is None else self._bound(self.depth)
+        bound = None if self.depth is None else self._bound(self.depth)
         near: dict[Key, Level] = {}
         for level in changes:
             price = level.price
             key: Key = sign * float(price)
-            if exact or (len(price) > SAFE_DIGITS and _confusable(price)):
+            if exact or (len(price) > SAFE_DIGITS and confusable(price)):
                 if not exact:
                     exact = True
                     order, levels = self._be_exact()
-                    bound = _exact(bound)
-                    near = {_exact(key): level for key, level in near.items()}
+                    bound = None if bound is None else exactly(bound)
+                    near = {exactly(key): level for key, level in near.items()}
                 key = self._exact_key(price)
             size = float(level.size)
             if 0.0 < size < inf:
-                if key not in levels:
+                old = levels.get(key)
+                if old is None:
                     if not -inf < key < inf:
                         raise ValueError("a price is no number")
                     insort(order, key)
                 levels[key] = level
             elif size == 0.0:
-                if levels.pop(key, None) is not None:
+                old = levels.pop(key, None)
+                if old is not None:
                     del order[bisect_left(order, key)]
             else:
                 raise ValueError("a size is negative, or no number")
-            if key <= bound:
+            were.append(old)
+            if bound is not None and key <= bound:
                 near[key] = level
         return changes if self.depth is None else self._told(near, bound, self.depth)
+
+    def undo(self, changes: list[Level], were: list[Level | None]) -> None:
+        """Take back the last changes, as many of them as were made."""
+        order, levels = self.order, self.levels
+        for change, old in reversed(list(zip(changes, were, strict=False))):
+            key = self._exact_key(change.price) if self.exact else self.sign * float(change.price)
+            if levels.pop(key, None) is not None:
+                del order[bisect_left(order, key)]
+            if old is not None:
+                levels[key] = old
+                insort(order, key)
+        if self.depth is not None:
+            self.held = set(order[: self.depth])
 
     def _exact_key(self, price: str) -> Decimal:
         key = Decimal(price)
@@ -114,9 +113,9 @@ class _Side:
 
     def _be_exact(self) -> tuple[list[Key], dict[Key, Level]]:
         self.exact = True
-        self.levels = {_exact(key): level for key, level in self.levels.items()}
-        self.order = [_exact(key) for key in self.order]
-        self.held = {_exact(key) for key in self.held}
+        self.levels = {exactly(key): level for key, level in self.levels.items()}
+        self.order = [exactly(key) for key in self.order]
+        self.held = {exactly(key) for key in self.held}
         return self.order, self.levels
 
     def _bound(self, depth: int) -> Key:
@@ -158,13 +157,15 @@ class Book:
         depth: so many of the best levels of each side clients hold; `None`: all that there are, and
             the venue's changes are theirs as they come.
         sequence: the venue's number of this state.
+        name: what errors call it: the instrument.
+        undoable: whether `undo` can take back an update.
 
     Raises:
         ValueError: a price or a size is no number, or a size is negative.
 
     """
 
-    __slots__ = ("_asks", "_bids", "depth", "sequence")
+    __slots__ = ("_asks", "_bids", "_last", "_name", "_undoable", "depth", "sequence")
 
     def __init__(
         self,
@@ -173,11 +174,19 @@ class Book:
         *,
         depth: int | None = None,
         sequence: int | None = None,
+        name: str = "",
+        undoable: bool = False,
     ) -> None:
-        self._bids = _Side(-1.0, depth, bids)
-        self._asks = _Side(1.0, depth, asks)
+        try:
+            self._bids = _Side(-1.0, depth, bids)
+            self._asks = _Side(1.0, depth, asks)
+        except (ValueError, ArithmeticError) as e:
+            raise ValueError(f"{name}: {e}" if name else str(e)) from e
         self.depth = depth
         self.sequence = sequence
+        self._name = name
+        self._undoable = undoable
+        self._last: Update = [], [], ([], []), sequence
 
     def apply(self, bids: list[Level], asks: list[Level], sequence: int | None = None) -> Sides:
         """
@@ -192,16 +201,32 @@ class Book:
             levels: a level that enters or leaves because of another one is among them.
 
         Raises:
-            ValueError: a price or a size is no number, or a size is negative. The book is of no use
-                any more; since `sequence` stays, the next update is a break.
+            ValueError: a price or a size is no number, or a size is negative. The book is as it was
+                before; since `sequence` stays, the next update is a break.
 
         """
-        told = (
-            self._bids.apply(bids) if bids else bids,
-            self._asks.apply(asks) if asks else asks,
-        )
+        were: Were = [], []
+        try:
+            told = (
+                self._bids.apply(bids, were[0]) if bids else bids,
+                self._asks.apply(asks, were[1]) if asks else asks,
+            )
+        except (ValueError, ArithmeticError) as e:
+            self._take_back(bids, asks, were)
+            raise ValueError(f"{self._name}: {e}" if self._name else str(e)) from e
+        if self._undoable:
+            self._last = bids, asks, were, self.sequence
         self.sequence = sequence
         return told
+
+    def undo(self) -> None:
+        """Take back the last update, of which nobody was told, as if it had not come."""
+        bids, asks, were, self.sequence = self._last
+        self._take_back(bids, asks, were)
+
+    def _take_back(self, bids: list[Level], asks: list[Level], were: Were) -> None:
+        self._bids.undo(bids, were[0])
+        self._asks.undo(asks, were[1])
 
     def top(self) -> Sides:
         """Return bids and asks as they are now, the best first, as many as clients hold."""

@@ -87,6 +87,7 @@ class Slot:
         "instrument",
         "last",
         "listeners",
+        "lost",
         "market",
         "stale",
     )
@@ -100,6 +101,8 @@ class Slot:
         self.last: Message | None = None
         # Of an order book, what the last message is a change of.
         self.book: Top | None = None
+        # The gap that its last order book ended with.
+        self.lost: Message | None = None
         # The last value that was found to be stale: any other one is fresh.
         self.stale: Message | None = None
         self._state: Message | None = None
@@ -146,9 +149,13 @@ class Slot:
         return message
 
     def forget(self) -> None:
-        """Forget the last value."""
-        if self.last is not None:
-            self.last.state = self.state()
+        """Forget the last value; of an order book, keep the gap that it ended with."""
+        last, gap = self.last, self.channel.last_gap
+        if last is not None:
+            last.state = self.state()
+            ended = gap is not None and gap.seq > last.seq and gap.place in {None, self}
+            if self.book is not None and ended:
+                self.lost = gap
         self.last = self.book = self.stale = self._state = self._snapshot = None
 
 

@@ -1,4 +1,4 @@
-"""Decimal text: whether it is a number, and exact products."""
+"""Decimal text: whether it is a number, exact products, and exact comparisons."""
 
 from __future__ import annotations
 
@@ -13,9 +13,14 @@ from decimal import (
     Subnormal,
     Underflow,
 )
+from typing import Literal
 
 import msgspec
 
+Flag = Literal["crossed", "locked"]
+"""What may be odd about the best prices of an order book."""
+SAFE_DIGITS = 15
+"""So many significant digits survive in a float; of more, two prices may become one."""
 SIGNIFICANT = 200
 """So many digits, and so large an exponent, a product may have."""
 
@@ -49,3 +54,22 @@ def product(price: str, quantity: str) -> str:
     if "E" in text:
         text = format(Decimal(text), "f")
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def confusable(price: str) -> bool:
+    """Return whether floats could confuse this price with another."""
+    if len(price) <= SAFE_DIGITS:
+        return False
+    return len(price.lower().partition("e")[0].replace(".", "").lstrip("-0")) > SAFE_DIGITS
+
+
+def exactly(price: float) -> Decimal:
+    """Return a price of at most `SAFE_DIGITS`, or infinity, for comparing it with others."""
+    return Decimal(repr(price))
+
+
+def crossing(bid: str, ask: str) -> Flag | None:
+    """Return what is odd about the best prices: they are equal, or the bid is above the ask."""
+    kind = Decimal if confusable(bid) or confusable(ask) else float
+    one, other = kind(bid), kind(ask)
+    return None if one < other else "crossed" if one > other else "locked"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import ClassVar
 
 from .connector import Connector, Output, PollConnector, StreamConnector
@@ -37,6 +37,14 @@ class DriverConnector(Connector):
         self.options = options
         self.interval_s = 0.0
         """From poll to poll, in seconds, where it polls, and an empty answer is one; else 0."""
+
+    def facts(self) -> Mapping[str, object]:
+        """
+        Return what it knows of its library's doings, for who asks why nothing comes.
+
+        Called in the loop's thread. Ages are in seconds; nothing in it may be secret.
+        """
+        return {}
 
     @abstractmethod
     async def run(self, emit: Emit) -> None:

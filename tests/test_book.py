@@ -10,8 +10,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from aggregator.book import Book, Conflated, crossing
+from aggregator.book import Book, Conflated
 from aggregator.connector import UNREADABLE
+from aggregator.decimals import crossing
 from aggregator.model import Level
 
 # The same price in several spellings, and prices that are one and the same as floats.
@@ -155,7 +156,7 @@ def test_crossed_and_locked(bid, ask):
     ],
 )
 @pytest.mark.parametrize("side", [0, 1])
-def test_a_bad_number_ends_the_book(bad, side):
+def test_a_bad_number_is_refused(bad, side):
     """An update or a snapshot that can't be read is refused; what follows is a break, by number."""
     book = Book(levels(("3", "1")), levels(("4", "1")), sequence=7)
     changes = [levels(("3", "9")), levels(("4", "9"))]
@@ -165,6 +166,47 @@ def test_a_bad_number_ends_the_book(bad, side):
     assert book.sequence == 7
     with pytest.raises(UNREADABLE):
         Book(*changes)
+
+
+BAD = (Level("nan", "1"), Level("3", "free"), Level("3", "-1"), Level("0.12345678901234567", "x"))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    DEPTHS,
+    st.tuples(CHANGES, CHANGES),
+    st.lists(st.tuples(CHANGES, CHANGES, st.sampled_from(["made", "undone", "bad"])), max_size=8),
+    st.sampled_from(BAD),
+    st.integers(0, 1),
+    st.integers(0, 8),
+)
+def test_an_update_is_made_whole_or_not_at_all(  # noqa: PLR0917 - what hypothesis draws
+    depth, start, updates, bad, side, place
+):
+    """What can't be read, or is taken back, leaves no trace in the book, nor in what follows."""
+    book = Book(*map(distinct, start), depth=depth, sequence=-1, undoable=True)
+    plain = Book(*map(distinct, start), depth=depth, sequence=-1)
+    for n, (*update, how) in enumerate(updates):
+        if how == "made":
+            assert book.apply(*update, n) == plain.apply(*update, n)
+        elif how == "undone":
+            book.apply(*update, n)
+            book.undo()
+        else:
+            update[side] = [*update[side][:place], bad, *update[side][place:]]
+            with pytest.raises(ValueError, match=r".+"):
+                book.apply(*update, n)
+        assert book.top() == plain.top()
+        assert book.best(None) == plain.best(None)
+        assert book.sequence == plain.sequence
+
+
+def test_errors_have_the_name():
+    """Who hears of what can't be read is told of which book."""
+    with pytest.raises(ValueError, match=r"^X/Y: a price is no number"):
+        Book(levels(("nan", "1")), [], name="X/Y")
+    with pytest.raises(ValueError, match=r"^X/Y: could not convert"):
+        Book([], [], name="X/Y").apply([], levels(("1", "free")))
 
 
 def test_level_in_json():

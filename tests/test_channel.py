@@ -8,6 +8,7 @@ import pytest
 
 from aggregator import wire
 from aggregator.channel import SNAPSHOT_US, Channel, Message, Slot
+from aggregator.model import Level
 from aggregator.shape import SHAPES
 
 
@@ -137,3 +138,26 @@ def test_daemons_own_have_no_age():
     """States are sent as they were: since when they hold is in them."""
     slot = priced("")
     assert slot.snapshot(5000) is slot.last
+
+
+class Known:
+    """An order book of one level each side."""
+
+    def top(self):
+        return [Level("1", "1")], [Level("2", "1")]
+
+
+@pytest.mark.parametrize(
+    ("place", "seq", "kept"),
+    [("own", 5, True), (None, 5, True), ("other", 5, False), ("own", 1, False)],
+)
+def test_the_gap_that_ended_a_book(place, seq, kept):
+    """It is kept with its instrument; one of another instrument, or an older one, is not it."""
+    channel = Channel("c", "v", "e", ["A/B", "C/D"])
+    slot, other = filled(channel, "A/B", 2, wire.frame(b'{"seq":2}')), filled(channel, "C/D", 3)
+    slot.book = Known()
+    place = {"own": slot, "other": other, None: None}[place]
+    channel.last_gap = Message(b"gap", channel, None, seq, place=place)
+    slot.forget()
+    assert slot.lost is (channel.last_gap if kept else None)
+    assert slot.last is slot.book is None

@@ -29,7 +29,7 @@ class Readiness(msgspec.Struct):
 
 
 class NotLive(msgspec.Struct):
-    """An instrument that is late, stale or unknown."""
+    """An instrument that is late, stale or unknown, or without any data yet."""
 
     instrument: str
     state: str

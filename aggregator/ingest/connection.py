@@ -2,7 +2,7 @@
 One WebSocket connection to a venue, from its opening to the reason for its end.
 
 Three tasks: one receives, one sends (`sender`), one watches the clock; and one for each request
-that the connector asks for (`fetcher`).
+that the connector asks for (`errands`).
 """
 
 from __future__ import annotations
@@ -20,29 +20,24 @@ from aggregator.connector import (
     UNREADABLE,
     Acknowledged,
     Fetch,
+    Ignored,
     KnownInstruments,
     Leaving,
     Output,
-    Request,
     Send,
     StreamConnector,
     Unhandled,
     UnknownInstrument,
+    Withheld,
     translate,
     unreadable,
 )
 from aggregator.errors import PayloadError
 from aggregator.model import Event
 
-from .failure import (
-    LeavingError,
-    NothingKnownError,
-    StaleError,
-    UpstreamError,
-    from_websocket,
-    printable,
-)
-from .fetcher import MAX_FETCHES, Fetcher
+from .errands import Errands
+from .failure import LeavingError, NothingKnownError, StaleError, from_websocket, printable
+from .fetcher import Fetcher
 from .freshness import FeedStatus
 from .inlet import Inlet
 from .roster import brief
@@ -70,6 +65,8 @@ class Connection:
         clock: a monotonic clock, in seconds.
 
     Attributes:
+        last_data: when the stream brought data; what was fetched does not count.
+        errands: what its connector has fetched; `None` where it has no address for that.
         leaving: whether the venue has said so.
         unknown: instruments that the venue does not know.
 
@@ -93,13 +90,17 @@ class Connection:
         self._channel = channel
         self._inlet = inlet
         self._status = status
-        self._fetcher = fetcher
         self._on_leaving = on_leaving
         self._clock = clock
         self._sender = Sender(ws, connector.sends_per_s, clock)
         self._pings = Pings(self._sender, connector)
         self._tasks: asyncio.TaskGroup | None = None
-        self._fetching = 0
+        self._withheld: list[str] = []
+        self.errands: Errands | None = None
+        if fetcher is not None:
+            self.errands = Errands(
+                connector, fetcher, channel=channel, inlet=inlet, status=status, act=self._act
+            )
         self.opened = self.last_frame = clock()
         self.last_data: float | None = None
         self.receipts = Receipts(connector.options.ack_timeout_s)
@@ -180,21 +181,28 @@ class Connection:
 
     def _perform(self, outputs: list[Output], received_us: int, now: float) -> None:
         channel, inlet = self._channel, self._inlet
-        take, before, unpublished = inlet.take, channel.seq, inlet.unpublished
+        take, before, gaps, unpublished = inlet.take, channel.seq, channel.gaps, inlet.unpublished
         for output in outputs:
             if isinstance(output, Event):
                 take(output, received_us)
             else:
                 self._act(output)
         published = channel.seq - before
-        if published or inlet.unpublished != unpublished:
+        # That something is lost is no data, and no sign of life.
+        data = published - channel.gaps + gaps
+        if data or self._withheld or inlet.unpublished != unpublished:
             self.last_data = now
             if inlet.leads:
                 status = self._status
-                status.counters.events += published
                 status.data(now)
+                status.withheld.update(self._withheld)
                 if status.unknown:
                     status.heard_of(outputs)
+            elif self.errands is not None:
+                self.errands.heard(outputs)
+            self._withheld.clear()
+        if published:
+            self._status.counters.events += published
 
     def _unreadable(self, error: Exception) -> None:
         if not isinstance(error, PayloadError):
@@ -231,10 +239,19 @@ class Connection:
                 self._tell(output)
             case Leaving(reason):
                 self._leave(reason)
+            case Withheld(instrument):
+                self._withheld.append(instrument)
+            case Fetch() if self.errands is not None and self._tasks is not None:
+                self.errands.begin(output, self._tasks)
+            case _:
+                self._count(output)
+
+    def _count(self, output: Output) -> None:
+        match output:
+            case Ignored(name):
+                self._status.counters.leave_out(printable(name, 60))
             case Unhandled(name):
                 self._status.counters.ignore(printable(name, 60))
-            case Fetch(request) if self._fetcher and self._tasks:
-                self._begin(request, self._fetcher, self._tasks)
             case _:  # `Fetch` without an address to ask, say
                 self._status.counters.ignore(type(output).__name__)
 
@@ -247,28 +264,11 @@ class Connection:
             self._status.unknown_instrument(output.instrument, output.reason)
 
     def _leave(self, reason: str) -> None:
-        if not (self._inlet.leads and self.had_data):
+        brought = self.errands is not None and self.errands.brought
+        if not (self._inlet.leads and (self.had_data or brought)):
             raise LeavingError(printable(f"the venue is going to close: {reason}"))
         self.leaving = True
         self._on_leaving()
-
-    # Fetching.
-
-    def _begin(self, request: Request, fetcher: Fetcher, tasks: asyncio.TaskGroup) -> None:
-        if self._fetching >= MAX_FETCHES:
-            raise UpstreamError(f"{MAX_FETCHES:,} requests wait for their answers")
-        self._fetching += 1
-        tasks.create_task(self._fetch(request, fetcher), name=f"stream {self._channel.name} fetch")
-
-    async def _fetch(self, request: Request, fetcher: Fetcher) -> None:
-        try:
-            outputs, received_us = await fetcher.get(request, self._connector.on_response)
-        except UpstreamError as e:
-            reason = str(e)
-            outputs = translate(lambda: self._connector.on_no_response(request, reason))
-            received_us = time.time_ns() // 1000
-        self._fetching -= 1
-        self._perform(outputs, received_us, self._clock())
 
     async def _tick(self, interval_s: float) -> None:
         while True:
@@ -291,9 +291,9 @@ class Connection:
         self._sender.check(now)
         acknowledge_by = self.receipts.check(now)
         newest = self.opened if self.last_data is None else self.last_data
-        stale_at = newest + self._options.stale_after_s
+        stale_at = newest + self._status.stale_limit_s
         if now >= stale_at:
-            problem = self._fetcher and self._fetcher.problem
+            problem = self.errands and self.errands.problem
             because = f"; {problem}" if problem else ""
             text = f"no data for {brief(now - newest)}{self._status.usual}{because}"
             raise StaleError(text, "timeout")

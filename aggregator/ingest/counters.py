@@ -27,16 +27,19 @@ class FeedCounters:
     `received` counts frames or answers, `events` published messages, `errors` failures by kind
     (payload, exchange, timeout, connection, rate_limited, http, unexpected), `skipped` polls by
     reason (budget, cached, blocked, backoff, slow), `unhandled` what the connector has no use
-    for, by name, `rotations` connections that a second one replaced, by reason, `escalations`
-    steps taken against silent instruments, by step. `drift` has what the venue sends otherwise
-    than documented, `last_error` the newest failure.
+    for, by name, `ignored` what it knows and leaves out, by name, `backfilled` trades that were
+    missed and fetched, `rotations` connections that a second one replaced, by reason,
+    `escalations` steps taken against silent instruments, by step. `drift` has what the venue sends
+    otherwise than documented, `last_error` the newest failure.
     """
 
     __slots__ = (
+        "backfilled",
         "drift",
         "errors",
         "escalations",
         "events",
+        "ignored",
         "last_error",
         "polls",
         "received",
@@ -51,9 +54,11 @@ class FeedCounters:
         self.events = 0
         self.polls = 0
         self.reconnects = 0
+        self.backfilled = 0
         self.errors: dict[str, int] = {}
         self.skipped: dict[str, int] = {}
         self.unhandled: dict[str, int] = {}
+        self.ignored: dict[str, int] = {}
         self.rotations: dict[str, int] = {}
         self.escalations: dict[str, int] = {}
         self.last_error: LastError | None = None
@@ -78,7 +83,16 @@ class FeedCounters:
 
     def ignore(self, name: str) -> None:
         """Count something that the connector has no use for."""
-        if name not in self.unhandled and len(self.unhandled) >= MAX_NAMES:
-            name = OTHER
-        self.unhandled[name] = self.unhandled.get(name, 0) + 1
-        self.drift.found("event", name)
+        self.drift.found("event", _count(self.unhandled, name))
+
+    def leave_out(self, name: str) -> None:
+        """Count something that the connector knows and leaves out."""
+        _count(self.ignored, name)
+
+
+def _count(counts: dict[str, int], name: str) -> str:
+    """Count a name, which a connector may have from the venue; return as what it is counted."""
+    if name not in counts and len(counts) >= MAX_NAMES:
+        name = OTHER
+    counts[name] = counts.get(name, 0) + 1
+    return name

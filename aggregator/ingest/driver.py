@@ -16,6 +16,7 @@ from aggregator.channel import Channel
 from aggregator.config import Feed
 from aggregator.connector import (
     UNREADABLE,
+    Ignored,
     KnownInstruments,
     Leaving,
     Output,
@@ -38,6 +39,7 @@ from .failure import (
     printable,
     retry_after_s,
 )
+from .fetched import is_backfilled
 from .freshness import INTERVALS_UNTIL_STALE, FeedStatus
 
 log = logging.getLogger(__name__)
@@ -94,6 +96,11 @@ class Driver:
         self._backoff = Backoff(feed.options.max_backoff_s, uniform=uniform)
         self._begun = clock()
         self._had_data = False
+        # Since the last data: what could not be read, and what was wrong with it.
+        self._unreadable = 0
+        self._problem = ""
+        # When the next attempt begins, while none goes on.
+        self._next_at: float | None = None
         self._imported = False
         self.rotating = False
 
@@ -108,6 +115,19 @@ class Driver:
         self.rotating = self._had_data
         return self.rotating
 
+    def facts(self, now: float) -> dict[str, object]:
+        """Return what is known of where the data come from, at this monotonic time."""
+        running = self._next_at is None
+        return {
+            "attempt_age_s": now - self._begun if running else None,
+            "attempt_had_data": self._had_data,
+            "next_attempt_s": None if self._next_at is None else max(0.0, self._next_at - now),
+            "unreadable_since_data": self._unreadable,
+            "interval_s": self._connector.interval_s or None,
+            "rotating": self.rotating,
+            **self._connector.facts(),
+        }
+
     async def run(self) -> None:
         """Keep the driver going until cancelled; then it is closed within a second."""
         while True:
@@ -116,7 +136,9 @@ class Driver:
             if (task := asyncio.current_task()) and task.cancelling():
                 raise asyncio.CancelledError
             self.status.counters.reconnects += 1
+            self._next_at = self._clock() + wait_s
             await self._sleep(wait_s)
+            self._next_at = None
 
     async def _import(self) -> None:
         """Import what the driver stands around, beside the loop: it may take seconds."""
@@ -131,6 +153,7 @@ class Driver:
     async def _once(self) -> float:
         """Hold one attempt to its end; return how many seconds to wait before the next."""
         self._had_data = self.rotating = False
+        self._unreadable = 0
         failure: BaseException = UpstreamError("connection lost")
         try:
             await self._attempt()
@@ -165,29 +188,36 @@ class Driver:
             outputs = list(outputs)
         except (PayloadError, *UNREADABLE) as e:
             counters.error("payload", str(e))
+            self._unreadable += 1
+            self._problem = str(e)
             log.debug("feed %s: unreadable: %s", self.name, printable(str(e)))
             return
-        before = self._channel.seq
+        channel = self._channel
+        before, gaps = channel.seq, channel.gaps
         try:
             for output in outputs:
                 if isinstance(output, Event):
-                    self._hub.publish(self._channel, output, received_us)
+                    self._hub.publish(channel, output, received_us)
                 else:
                     self._act(output)
         finally:
-            counters.events += self._channel.seq - before
+            published = channel.seq - before
+            counters.events += published
             unchanged = not outputs and self._connector.interval_s > 0
-            if self._channel.seq != before or unchanged:
+            # That something is lost is no data.
+            if published > channel.gaps - gaps or unchanged:
                 self._fresh([output for output in outputs if isinstance(output, Event)])
 
     def _fresh(self, events: list[Event]) -> None:
         status = self.status
+        self._unreadable = 0
         if not self._had_data:
             self._had_data = True
             # The venue lets us in: what it refused before limits the feed no more.
             status.unlimited()
             status.paced(0.0 if self._connector.sparse else self._connector.interval_s)
         status.data(self._clock())
+        status.counters.backfilled += sum(map(is_backfilled, events))
         if status.unknown:
             status.heard_of(events)
 
@@ -202,6 +232,8 @@ class Driver:
                 status.listed(instruments)
             case Leaving(reason):
                 raise LeavingError(printable(reason))
+            case Ignored(name):
+                status.counters.leave_out(printable(name, 60))
             case Unhandled(name):
                 status.counters.ignore(printable(name, 60))
             case _:
@@ -221,7 +253,9 @@ class Driver:
             polls_s = INTERVALS_UNTIL_STALE * self._connector.interval_s
             stale_at = newest + max(status.stale_limit_s, polls_s)
             if now >= stale_at:
-                raise StaleError(f"no data for {now - newest:.0f} s", "timeout")
+                count, problem = self._unreadable, printable(self._problem, 100)
+                because = f"; {count:,} messages can't be read: {problem}" if count else ""
+                raise StaleError(f"no data for {now - newest:.0f} s{because}", "timeout")
             await asyncio.sleep(min(max(stale_at - now, SHORTEST_WATCH_S), LONGEST_WATCH_S))
 
     def _judge(self, failure: BaseException) -> float:

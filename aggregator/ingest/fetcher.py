@@ -25,6 +25,7 @@ from .budget import Budget
 from .counters import FeedCounters
 from .failure import RateLimitedError, RefusedError, UpstreamError, kind_of
 from .fetch import Answer
+from .roster import brief
 
 log = logging.getLogger(__name__)
 
@@ -78,14 +79,22 @@ class Fetcher:
         self._sleep = sleep
         self._uniform = uniform
         self._places = asyncio.Semaphore(CONCURRENCY)
+        # Those that wait for their turn, with how long they may go without an answer.
+        self._waiting: dict[asyncio.Timeout, float] = {}
 
     async def get(
-        self, request: Request, read: Callable[[Request, bytes], Iterable[Output]]
+        self,
+        request: Request,
+        read: Callable[[Request, bytes], Iterable[Output]],
+        within_s: float | None = None,
     ) -> tuple[list[Output], int]:
         """
         Fetch a good answer (HTTP 200) that can be read. May be cancelled at any time.
 
-        `read` translates it, as a connector does; one that it can't read is asked for again.
+        `read` translates it, as a connector does; one that it can't read is asked for again. With
+        `within_s` it is given up after so many seconds: counted from its turn, and before that as
+        long as no other request of the feed is answered either. So a queue that moves costs
+        nobody's time, and an address that hangs keeps nobody waiting.
 
         Returns:
             What the answer means, and when it was received, in microseconds since the epoch.
@@ -95,11 +104,34 @@ class Fetcher:
             ExchangeError, Exception: what `read` raises besides.
 
         """
+        try:
+            async with asyncio.timeout(within_s) as limit:
+                if within_s is not None:
+                    self._waiting[limit] = within_s
+                try:
+                    return await self._get(request, read, limit, within_s)
+                finally:
+                    self._waiting.pop(limit, None)
+        except TimeoutError:
+            because = f"; {self.problem}" if self.problem else ""
+            text = f"no answer within {brief(within_s or 0.0)}{because}"
+            self._counters.error("timeout", text)
+            raise UpstreamError(text, "timeout") from None
+
+    async def _get(
+        self,
+        request: Request,
+        read: Callable[[Request, bytes], Iterable[Output]],
+        limit: asyncio.Timeout,
+        within_s: float | None,
+    ) -> tuple[list[Output], int]:
         backoff = Backoff(self._options.max_backoff_s, uniform=self._uniform)
         async with self._places:
             for attempt in range(1, ATTEMPTS + 1):
                 try:
-                    await self._turn(request)
+                    await self._turn(request, within_s)
+                    if self._waiting.pop(limit, None) is not None:
+                        _prolong(limit, within_s)
                     answer = await self._answer(request)
                     outputs = translate(functools.partial(read, request, answer.body))
                 except (UpstreamError, PayloadError) as e:
@@ -108,17 +140,21 @@ class Fetcher:
                         raise UpstreamError(str(e)) from None
                 else:
                     self.problem = ""
+                    for other, seconds in self._waiting.items():
+                        _prolong(other, seconds)
                     return outputs, answer.received_us
                 await self._sleep(backoff.next())
         raise AssertionError
 
-    async def _turn(self, request: Request) -> None:
+    async def _turn(self, request: Request, within_s: float | None) -> None:
         """Wait until the budget lets this request go."""
         waited_s = 0.0
         while (wait_s := self.budget.try_take(request.weight, evenly=True)) > 0:
             waited_s += wait_s
-            if waited_s > PATIENCE_S:
-                if self.budget.blocked_s > 0:
+            blocked = self.budget.blocked_s > 0
+            # How long a block lasts is known: there is no use in waiting to the end of patience.
+            if waited_s > (within_s if blocked and within_s else PATIENCE_S):
+                if blocked:
                     raise RefusedError(self.budget.block_reason, "rate_limited")
                 text = f"the request budget of {self.budget.host} is used up"
                 raise RefusedError(text, "timeout")
@@ -151,3 +187,11 @@ class Fetcher:
         if str(error) != self.problem:
             self.problem = str(error)
             log.warning("feed %s: a request failed: %s", self._name, self.problem)
+
+
+def _prolong(limit: asyncio.Timeout, seconds: float | None) -> None:
+    """Count a time limit from now, unless it is over."""
+    now = asyncio.get_running_loop().time()
+    # Not for every answer while thousands wait: each time costs a timer.
+    if seconds and not limit.expired() and (limit.when() or 0.0) < now + 0.75 * seconds:
+        limit.reschedule(now + seconds)

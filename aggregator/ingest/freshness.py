@@ -9,8 +9,8 @@ A feed goes `connecting` -> `live`, and from there:
     any -> down -> live, limited                 an attempt failed, and data came again
 
 `late`, `stale` and `down` end with data alone: a connection that is open, acknowledged and answers
-pings proves nothing. Each change is one message on `system` and one line in the log. How the single
-instruments are doing is in `pulse`.
+pings proves nothing. What a stream fetches ends all but a silence. Each change is one message on
+`system` and one line in the log. How the single instruments are doing is in `pulse`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from aggregator.model import State
 
 from .counters import FeedCounters
 from .failure import kind_of
+from .fetched import Fetched
 from .rhythm import LOOK_S, Rhythm
 from .roster import Detail, Roster, ages, brief, listing
 
@@ -63,6 +64,9 @@ class FeedStatus(Roster):
 
     Attributes:
         polled: whether data come by polls, each of which brings all instruments.
+        pinged: whether the connection is known to live though no data come, since it is pinged.
+        fetched: which of the last messages a stream has fetched.
+        withheld: instruments whose data came, but wait for others; taken by who looks at them.
 
     """
 
@@ -78,13 +82,16 @@ class FeedStatus(Roster):
         "_was_live",
         "counters",
         "effective_interval_s",
+        "fetched",
         "last_data",
+        "pinged",
         "polled",
         "reason",
         "rhythm",
         "since_us",
         "stale_after_s",
         "state",
+        "withheld",
     )
 
     def __init__(
@@ -103,6 +110,9 @@ class FeedStatus(Roster):
         self.rhythm = Rhythm(self.floor_s, look_s)
         self._interval_s = interval_s
         self.polled = interval_s > 0
+        self.pinged = False
+        self.fetched = Fetched(channel)
+        self.withheld: set[str] = set()
         self._clock = clock
         self._started = clock()
         self._was_live = False
@@ -144,8 +154,11 @@ class FeedStatus(Roster):
 
     @property
     def stale_limit_s(self) -> float:
-        """The age of the newest data, in seconds, at which the feed is stale."""
-        return max(self.stale_after_s, INTERVALS_UNTIL_STALE * self.effective_interval_s)
+        """The age of the newest data, in seconds, at which the feed, by its rhythm, is stale."""
+        limit_s = max(self.stale_after_s, INTERVALS_UNTIL_STALE * self.effective_interval_s)
+        if self.pinged:
+            limit_s = max(limit_s, self.rhythm.slow_limit_s(limit_s))
+        return limit_s
 
     @property
     def usual(self) -> str:
@@ -169,6 +182,11 @@ class FeedStatus(Roster):
         """Take note that data arrived. On the way of every message: as cheap as can be."""
         self.last_data = now
         if self.state is not self._steady:
+            self._change(self._steady, self._steady_reason, self._steady_detail)
+
+    def begun(self) -> None:
+        """Take note of data that a stream has fetched, which end no silence."""
+        if self.state not in {State.LATE, State.STALE, self._steady}:
             self._change(self._steady, self._steady_reason, self._steady_detail)
 
     def down(self, reason: str, error: BaseException | None = None) -> bool:

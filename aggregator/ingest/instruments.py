@@ -4,7 +4,8 @@ How each instrument is doing: looked at about once a second, beside the way of t
 A look compares the last message of each instrument with that of the look before; what was found
 unusual (`rhythm`) is `late`, then `stale`, and `live` with the next message. Each change is one
 message on `system`. A polled feed gets all its instruments with each poll: there one is late or
-stale when the feed would be. What a venue promises holds whatever was learned.
+stale when the feed would be. What a venue promises holds whatever was learned. What had no data
+yet has no rhythm: it is `connecting`, which is told to who asks, and stale after `NEVER_S`.
 
 Time is counted only while data of the feed are coming, and no longer from look to look than is
 usual: so an outage of the whole feed, which has a state of its own, and a daemon that was
@@ -24,7 +25,8 @@ from aggregator.model import State
 
 from .escalation import Escalation
 from .freshness import INTERVALS_UNTIL_LATE, FeedStatus
-from .rhythm import LOOK_S, Rhythm
+from .instrument import Instrument, Row, row
+from .rhythm import LONGEST_SILENCES, LOOK_S, Rhythm
 from .roster import Detail, ages, brief, listing
 
 log = logging.getLogger(__name__)
@@ -35,21 +37,10 @@ STATES = (State.CONNECTING, State.LIVE, State.LATE, State.STALE, State.UNKNOWN_I
 """What an instrument can be."""
 LATE_UNTIL_STALE = 2.0
 """What is late so many times as long is stale."""
-
-
-class Instrument(Rhythm):
-    """What is known of one instrument; times are those of its feed's `Instruments`."""
-
-    __slots__ = ("at", "due", "last", "reason", "state")
-
-    def __init__(self, floor_s: float, look_s: float, at: float) -> None:
-        super().__init__(floor_s, look_s)
-        self.last: Message | None = None
-        # When the last look was that found something new, and when to judge a silence.
-        self.at = at
-        self.due = at
-        self.state = State.LIVE
-        self.reason = ""
+RARE_S = 600.0
+"""What had no data yet is taken for one that has some at random once in so long."""
+NEVER_S = 15 * RARE_S
+"""Without any for so long, while its feed had some, it is stale: by chance one in three million."""
 
 
 class Instruments:
@@ -87,6 +78,8 @@ class Instruments:
         self._stale: dict[str, Instrument] = {}
         self._looked: float | None = None
         self._time = 0.0
+        # The same, and when the feed is stale: a silence of it is learned to its end.
+        self._feed_time = 0.0
         self._resumed: float | None = None
         self._data: float | None = None
         self._data_at = 0.0
@@ -103,6 +96,9 @@ class Instruments:
         self._looked = now
         if status.flowing or status.state is State.LATE:
             self._time += elapsed
+            self._feed_time += elapsed
+        elif status.state is State.STALE and status.pinged:
+            self._feed_time += elapsed
         self._look_at_feed(now)
         if not status.flowing:
             # Its own state says it all. Afterwards each instrument has its time again.
@@ -112,58 +108,65 @@ class Instruments:
             self._resumed = self._time
         self._take_in()
         names = list(self._watched)
+        withheld, status.withheld = status.withheld, set()
         for start in range(0, len(names), SLICE):
             if start:
                 yield
-            self._look_at(names[start : start + SLICE])
+            self._look_at(names[start : start + SLICE], withheld)
         self._log()
         if self.escalation is not None and not status.polled:
-            silent = {name: self._usual_s(each) or 0.0 for name, each in self._stale.items()}
+            stale = self._stale.items()
+            silent = {n: self._usual_s(e) or (0.0 if e.last else RARE_S) for n, e in stale}
             self.escalation.look(self._time, silent)
 
     def _look_at_feed(self, now: float) -> None:
         status = self._status
         if status.last_data != self._data:
             if self._data is not None:
-                self._learn(status.rhythm, self._time - self._data_at)
-            self._data, self._data_at = status.last_data, self._time
-        elif status.late_limit_s < self._time - self._data_at < status.stale_limit_s:
+                self._learn(status.rhythm, self._feed_time - self._data_at)
+            self._data, self._data_at = status.last_data, self._feed_time
+        elif status.late_limit_s < self._feed_time - self._data_at < status.stale_limit_s:
             status.late(now)
 
     def _learn(self, rhythm: Rhythm, interval_s: float) -> None:
         if interval_s <= 1.5 * self._look_s:
             rhythm.beats += 1
-        else:
-            rhythm.add(interval_s)
+            return
+        if rhythm.known and interval_s + 2 * self._look_s > self._status.stale_limit_s:
+            # A failure, it seems: many of them must not make their like usual.
+            interval_s = min(interval_s, rhythm.limit_s / LONGEST_SILENCES)
+        rhythm.add(interval_s)
 
     def _take_in(self) -> None:
-        """Begin to watch what is new."""
+        """Begin to watch what is new, also what never had any data."""
         channel, watched = self._channel, self._watched
-        new = [name for name in channel.slots.keys() - watched.keys() if channel.slots[name].last]
-        if self._status.polled or self._silence_s is not None:
-            # Each has to have data, also one that never had any.
-            new += (channel.instruments or set()) - watched.keys() - set(new)
-        for name in new:
+        new = {name for name in channel.slots.keys() - watched.keys() if channel.slots[name].last}
+        for name in new | (channel.instruments or set()) - watched.keys():
             watched[name] = Instrument(self._status.floor_s, self._look_s, self._time)
             if slot := channel.slots.get(name):
-                watched[name].last = slot.last
+                watched[name].last = self._status.fetched.heard(name, slot.last)
 
-    def _look_at(self, names: list[str]) -> None:
+    def _look_at(self, names: list[str], withheld: set[str]) -> None:
         now, soon_s = self._time, 1.5 * self._look_s
         polled = self._status.polled
         patience_s = self._status.late_limit_s if polled else self._status.floor_s
-        watched, slots = self._watched, self._channel.slots
+        watched, slots, heard = self._watched, self._channel.slots, self._status.fetched.heard
         for name in names:
             each, slot = watched[name], slots.get(name)
             last = slot.last if slot is not None else None
             if last is None and not self._channel.has(name):
                 self._forget(name)
-            elif last is None or last is each.last:
+                continue
+            if last is not each.last:
+                last = heard(name, last)
+            if last is None or (last is each.last and name not in withheld):
                 # First the cheap question: most are silent for a second or two all the time.
                 if now - each.at > patience_s and now > each.due:
                     self._judge(name, each, slot)
             else:
-                if each.state is not State.LIVE:
+                if each.state is State.CONNECTING:
+                    each.state = State.LIVE
+                elif each.state is not State.LIVE:
                     self._back(name, each, last)
                 interval_s = now - each.at
                 if interval_s <= soon_s:
@@ -176,6 +179,9 @@ class Instruments:
 
     def _judge(self, name: str, each: Instrument, slot: Slot | None) -> None:
         """Say that an instrument is late or stale, if it is."""
+        if each.last is None and not self._status.polled and self._silence_s is None:
+            self._judge_new(name, each, slot)
+            return
         since = max(each.at, self._resumed or 0.0)
         silent_s = self._time - since
         late_s, stale_s = self._limits(each)
@@ -197,6 +203,24 @@ class Instruments:
             slot.stale = last
         self._change(name, each, state, reason, ages(age_s, usual_s))
 
+    def _judge_new(self, name: str, each: Instrument, slot: Slot | None) -> None:
+        """Judge an instrument that had no data yet: quietly, since it may be a rare one."""
+        silent_s, stale_after_s = self._time - each.at, self._status.stale_after_s
+        never_s = max(NEVER_S, self._status.stale_limit_s)
+        each.reason = f"no data yet, for {brief(silent_s)}"
+        if silent_s <= stale_after_s:
+            each.due = each.at + stale_after_s
+        elif silent_s <= never_s:
+            each.due = each.at + never_s
+            if each.state is State.LIVE:
+                each.state = State.CONNECTING
+                self._changes.setdefault(State.CONNECTING, []).append(name)
+        else:
+            each.due = math.inf
+            if slot is not None:
+                slot.stale = slot.last
+            self._change(name, each, State.STALE, each.reason, ages(None, None))
+
     def _limits(self, each: Instrument) -> tuple[float, float]:
         """Return the longest silences, in seconds, that are not late and not stale."""
         status = self._status
@@ -216,8 +240,10 @@ class Instruments:
 
     def _back(self, name: str, each: Instrument, last: Message) -> None:
         self._stale.pop(name, None)
+        # Where its data wait for others, the last value is still the same.
+        self._channel.slots[name].stale = None
         silent_s = self._time - each.at
-        if each.last is not None:
+        if each.last is not None and last is not each.last:
             silent_s = max(0, last.us - each.last.us) / 1e6
         self._change(name, each, State.LIVE, f"data again after {brief(silent_s)}")
 
@@ -259,17 +285,16 @@ class Instruments:
         )
         return found
 
-    def not_live(self) -> Iterator[dict[str, object]]:
-        """Yield each instrument that is late, stale or unknown, with its age in seconds."""
+    def not_live(self) -> Iterator[Row]:
+        """Yield each instrument that is not live, with its age in seconds."""
         now_us, slots = self._hub.now_us(), self._channel.slots
         for name, each in self._watched.items():
-            if each.state is not State.LIVE:
+            if each.state is State.CONNECTING:
+                reason = f"no data yet, for {brief(self._time - each.at)}"
+                yield row(name, each.state, reason, None)
+            elif each.state is not State.LIVE:
                 last = slots[name].last if name in slots else None
                 age_s = None if last is None else max(0, now_us - last.us) / 1e6
-                yield _row(name, each.state, each.reason, age_s)
+                yield row(name, each.state, each.reason, age_s)
         for name, reason in self._status.unknown.items():
-            yield _row(name, State.UNKNOWN_INSTRUMENT, reason, None)
-
-
-def _row(name: str, state: State, reason: str, age_s: float | None) -> dict[str, object]:
-    return {"instrument": name, "state": state, "age_s": age_s, "reason": reason}
+            yield row(name, State.UNKNOWN_INSTRUMENT, reason, None)

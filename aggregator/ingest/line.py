@@ -7,6 +7,7 @@ import logging
 import math
 import random
 import time
+import traceback
 from collections.abc import Callable
 from typing import Protocol
 
@@ -17,10 +18,17 @@ from aggregator.channel import Channel
 from aggregator.connector import StreamConnector
 from aggregator.errors import ConnectorError
 
-from .backoff import Uniform
+from .backoff import Backoff, Uniform
 from .connection import Connection
 from .dial import DialLimiter, connect
-from .failure import UpstreamError, place, printable
+from .failure import (
+    NothingKnownError,
+    RateLimitedError,
+    RefusedError,
+    UpstreamError,
+    place,
+    printable,
+)
 from .fetcher import Fetcher
 from .freshness import FeedStatus
 from .merge import Merge
@@ -105,6 +113,17 @@ class Line:
         """Whether real data came."""
         return self.connection is not None and self.connection.had_data
 
+    def alone_since(self, when: float, other: Line) -> bool:
+        """Return whether this one has had data since then, and the other one never had any."""
+        newest = self.connection.last_data if self.connection is not None else None
+        return not other.had_data and newest is not None and newest > when
+
+    @property
+    def fetched(self) -> set[str]:
+        """The instruments whose newest data were fetched, while it does not lead."""
+        errands = self.connection.errands if self.connection is not None else None
+        return errands.fetched if errands is not None else set()
+
     @property
     def leaving(self) -> bool:
         """Whether the venue has said that it will close it."""
@@ -139,8 +158,12 @@ class Line:
     def lead(self) -> None:
         """Publish what comes, and first what was held back and is news."""
         counters, before = self._status.counters, self._channel.seq
+        fetched = self._status.fetched
+        lasts = fetched.lasts(self.fetched)
         try:
-            self._merge.lead(self.inlet)
+            counters.backfilled += self._merge.lead(self.inlet)
+            if fetched.note(lasts):
+                self._status.begun()
             if self.connection is not None:
                 self.connection.lead()
         # What a connector's bug has made of an event shows only when it is published.
@@ -155,6 +178,7 @@ class Line:
         # The one broad except of streams: a bug in one connector must not stop the others.
         except* Exception as group:  # noqa: BLE001
             self.failure = _innermost(group)
+            _let_go(group)
         finally:
             self.ended = True
             self._watcher.changed()
@@ -189,7 +213,29 @@ class Line:
         await self.connection.run()
 
 
+def pause(failure: BaseException, backoff: Backoff) -> float:
+    """Return how many seconds to wait after an attempt that failed."""
+    if isinstance(failure, RefusedError | NothingKnownError):
+        return backoff.longest()
+    wait_s = backoff.next()
+    return max(failure.retry_after_s, wait_s) if isinstance(failure, RateLimitedError) else wait_s
+
+
 def _innermost(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
+
+
+def _let_go(error: BaseException | None) -> None:
+    """
+    Forget the variables of the frames that an error came through, which can still be shown.
+
+    They hold on to the connection and its books, in a circle that only the collector finds: until
+    then each reconnect would take the memory of those books once more.
+    """
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        for each in error.exceptions if isinstance(error, BaseExceptionGroup) else ():
+            _let_go(each)
+        error = error.__context__

@@ -15,10 +15,12 @@ import msgspec
 
 from aggregator import wire
 from aggregator.channel import Channel
+from aggregator.connector import Seen
 from aggregator.hub import Hub
 from aggregator.model import BookUpdate, Event, Gap, PriceUpdate, TradeExecuted
 
 from .failure import printable
+from .fetched import is_backfilled
 from .inlet import Held, Inlet
 from .position import BOOK, PRICE, Position, Relation, position, published, relation
 
@@ -52,9 +54,9 @@ class Merge:
         # Where the leader has to get beyond, by instrument, before it brings news again.
         self._behind: dict[str, Position] = {}
 
-    def seen(self) -> dict[str, str]:
-        """Return the id of the newest trade that was published, by instrument."""
-        return {name: last.id for name, last in self._published().items() if last.id}
+    def seen(self) -> dict[str, Seen]:
+        """Return the newest trade that was published, by instrument."""
+        return {n: Seen(last.id, last.us) for n, last in self._published().items() if last.id}
 
     def inlet(self) -> Inlet:
         """Return where a new connection puts its events; they are held back until it leads."""
@@ -62,8 +64,14 @@ class Merge:
         inlet.take = functools.partial(self._hold, inlet)
         return inlet
 
-    def lead(self, inlet: Inlet) -> None:
-        """Publish what comes by this inlet: first what was held back, as far as it is news."""
+    def lead(self, inlet: Inlet) -> int:
+        """
+        Publish what comes by this inlet: first what was held back, as far as it is news.
+
+        Returns:
+            How many trades among that were missed, and fetched afterwards.
+
+        """
         if self._leader is not None:
             self._leader.take, self._leader.leads = _nowhere, False
         last = self._published()
@@ -77,6 +85,7 @@ class Merge:
         for event, received_us, _ in news:
             self._behind.pop(_instrument(event), None)
             self._publish(event, received_us)
+        return sum(is_backfilled(event) for event, *_ in news)
 
     def _published(self) -> dict[str, Position]:
         """Return the position of what was published last, by instrument."""
@@ -107,7 +116,8 @@ class Merge:
         if isinstance(event, PriceUpdate) and not wire.is_number(event.price):
             return
         name, where = _instrument(event), position(event)
-        inlet.unpublished += 1
+        # That something is lost is no data.
+        inlet.unpublished += not isinstance(event, Gap)
         inlet.held.append(Held(event, received_us, where))
         if where is not None:
             inlet.first.setdefault(name, where)

@@ -18,6 +18,7 @@ from aggregator.channel import Channel
 from aggregator.connector import (
     UNREADABLE,
     Fetch,
+    Ignored,
     KnownInstruments,
     Output,
     PollConnector,
@@ -281,6 +282,8 @@ class Poll:
                 self._status.unknown_instrument(instrument, reason)
             case KnownInstruments(instruments):
                 self._status.listed(instruments)
+            case Ignored(name):
+                self._status.counters.leave_out(name)
             case Unhandled(name):
                 self._status.counters.ignore(name)
             case _:

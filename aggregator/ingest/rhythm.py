@@ -29,6 +29,8 @@ MEMORY_S = 3600.0
 HALF_LIFE_S = 86_400.0
 """Of the longest silence."""
 LONGEST_SILENCES = 2.0
+FEW_LONGEST = 4.0
+"""The same, while there are too few for more than that."""
 
 
 class Rhythm:
@@ -75,9 +77,24 @@ class Rhythm:
         usual_s = self.usual_s
         if usual_s is None:
             return math.inf
-        improbable = self._count * (math.pow(CHANCE, -1 / self._count) - 1)
         longest_s = LONGEST_SILENCES * self._longest_s
-        return max(self._floor_s, usual_s * improbable, longest_s)
+        return max(self._floor_s, self._improbable_s(usual_s), longest_s)
+
+    def slow_limit_s(self, limit_s: float) -> float:
+        """
+        Return the longest silence that is usual, in seconds, of what pauses for `limit_s` at times.
+
+        0 for what does not: a failure that was learned as the longest silence makes nothing slow.
+        With few intervals known it is four times the longest: by chance the next one is longer once
+        in five times after the first, once in 1,000 after the tenth.
+        """
+        usual_s = self.usual_s
+        if usual_s is not None:
+            return self.limit_s if self._improbable_s(usual_s) > limit_s else 0.0
+        return FEW_LONGEST * self._longest_s if self._longest_s > limit_s else 0.0
+
+    def _improbable_s(self, usual_s: float) -> float:
+        return usual_s * self._count * (math.pow(CHANCE, -1 / self._count) - 1)
 
     def add(self, interval_s: float) -> None:
         """

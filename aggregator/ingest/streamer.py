@@ -26,21 +26,13 @@ from aggregator.connector import StreamConnector
 from aggregator.hub import Hub
 from aggregator.options import StreamOptions
 
+from . import merge
 from .backoff import Backoff, Uniform
 from .dial import DialLimiter
-from .failure import (
-    NothingKnownError,
-    RateLimitedError,
-    RefusedError,
-    StaleError,
-    UpstreamError,
-    kind_of,
-    printable,
-)
+from .failure import RateLimitedError, StaleError, UpstreamError, kind_of, printable
 from .fetcher import Fetcher
 from .freshness import FeedStatus
-from .line import Line
-from .merge import Merge
+from .line import Line, pause
 
 log = logging.getLogger(__name__)
 
@@ -92,10 +84,11 @@ class Streamer:
         self.name = feed.name
         self.options = feed.options
         self.status = status
+        status.pinged = True
         self._hub, self.fetcher = hub, fetcher
         self._clock = clock
         self._sleep = sleep
-        self._merge = Merge(hub, channel)
+        self._merge = merge.Merge(hub, channel)
         self._new_line = functools.partial(
             Line,
             connector=functools.partial(feed.cls, feed.options),
@@ -214,7 +207,7 @@ class Streamer:
             status.connecting(line.problem)
             return 0.0
         status.counters.error(kind_of(failure), line.problem)
-        wait_s = _pause(failure, self._backoff)
+        wait_s = pause(failure, self._backoff)
         if isinstance(failure, RateLimitedError):
             until_us = self._hub.now_us() + round(wait_s * 1e6)
             status.limited(line.problem, 0.0, "blocked", until_us)
@@ -246,7 +239,13 @@ class Streamer:
             return second.problem
         if first.ended:
             return ""
-        return self._merge.verdict(second.inlet, self._clock(), second.unknown)
+        now = self._clock()
+        verdict = self._merge.verdict(second.inlet, now, second.unknown)
+        opened = second.inlet.opened
+        if verdict == "" and opened is not None and first.alone_since(opened, second):
+            # What it has fetched does not show that it will bring anything.
+            return None if now < opened + merge.WAIT_S else f"no data for {merge.WAIT_S:g} s"
+        return verdict
 
     def _take_over(self, first: Line, second: Line, reason: Reason) -> None:
         status = self.status
@@ -256,7 +255,7 @@ class Streamer:
         broken = first.ended and not first.leaving
         if broken:
             status.counters.error(kind_of(first.failure), first.problem)
-        if first.ended and not second.had_data:
+        if first.ended and not (second.had_data or second.fetched):
             # The second is too late. It goes on as the only one.
             status.counters.reconnects += 1
             status.connecting(first.problem)
@@ -281,7 +280,7 @@ class Streamer:
         second.stop()
         self.status.counters.error(kind_of(failure), problem)
         self._next_url()
-        wait_s = _pause(failure, self._rotation_backoff)
+        wait_s = pause(failure, self._rotation_backoff)
         self._not_before = self._clock() + wait_s
         log.warning(
             "feed %s: no second connection: %s; the first stays, next attempt in %.1f s",
@@ -290,11 +289,3 @@ class Streamer:
             wait_s,
             exc_info=failure if second.ended and second.is_bug else None,
         )
-
-
-def _pause(failure: BaseException, backoff: Backoff) -> float:
-    """Return how many seconds to wait after an attempt that failed."""
-    if isinstance(failure, RefusedError | NothingKnownError):
-        return backoff.longest()
-    wait_s = backoff.next()
-    return max(failure.retry_after_s, wait_s) if isinstance(failure, RateLimitedError) else wait_s

@@ -1,26 +1,21 @@
 """
 Why a channel is as it is: everything that is known of where its messages come from, in one answer.
 
-`verdict` is for people; all else are the facts behind it. Ages are in seconds.
+`verdict` is for people; all else are the facts behind it. Ages are in seconds. Asked about one
+instrument, what is said of messages, losses and order books is about that instrument alone.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
-import orjson
-
-from aggregator import wire
-from aggregator.channel import Channel, Message
+from aggregator.channel import Channel, Message, Slot
 from aggregator.hub import Hub
 from aggregator.model import State
 
-from .budget import Budget
-from .connection import Connection
 from .driver import Driver
-from .failure import place
+from .facts import Facts, age_s, book_facts, gap_facts, last_facts, newest_gap, read, source_facts
 from .freshness import FeedStatus
 from .instruments import Instruments
 from .poller import Poller
@@ -29,7 +24,12 @@ from .streamer import Streamer
 
 MUCH_LAG_S = 5.0
 """Between the venue's time and the receipt; more is said."""
-Facts = dict[str, Any]
+RECENT_S = 60.0
+"""A payload that could not be read within this time is said of a feed that is live."""
+MAX_ROWS = 20
+"""Instruments that are told of with a channel; there may be thousands."""
+MAX_NAMED = 3
+"""Those that are named in a verdict."""
 
 
 class Why:
@@ -81,24 +81,39 @@ class Why:
             "epoch": channel.epoch,
             "seq": channel.seq,
             "subscribers": self._hub.subscribers(channel),
-            "last_message": self._last(channel, instrument),
-            "last_gap": self._gap(channel),
+            **self._messages(channel, instrument),
         }
         status = self._statuses.get(name)
         if status is None:
             return {"verdict": f"{name} comes from the daemon itself"} | facts
         facts["feed"] = self._feed(status)
         if instrument:
-            rows = self._instruments[name].not_live()
-            live = {"instrument": instrument, "state": State.LIVE}
-            facts["instrument_state"] = next(
-                (row for row in rows if row["instrument"] == instrument), live
-            )
+            facts["instrument_state"] = self._state(channel, instrument, facts["book"])
+        else:
+            facts["instruments"] = self._not_live(channel)
         runner = self._runners.get(name)
         facts["source"] = source = None if runner is None else source_facts(runner, self._clock())
         if source is not None and source["kind"] == "poll":
             source["next_poll_s"] = self._next_poll_s(name)
         return {"verdict": _verdict(want, facts)} | facts
+
+    def _messages(self, channel: Channel, instrument: str) -> Facts:
+        """Return what was published last; of an instrument that had nothing yet: nothing."""
+        now_us = self._hub.now_us()
+        slots = channel.slots
+        found = [slots[instrument]] if instrument in slots else []
+        places = found if instrument else slots.values()
+        newest = max((s.last for s in places if s.last), key=lambda m: m.seq, default=None)
+        gap = newest_gap(channel, found[0] if found else None)
+        if instrument and not found:
+            gap = None
+        facts: Facts = {
+            "last_message": None if newest is None else last_facts(newest, now_us),
+            "last_gap": None if gap is None else gap_facts(gap, now_us),
+        }
+        if instrument:
+            facts["book"] = book_facts(found[0], gap, now_us) if found else None
+        return facts
 
     def _feed(self, status: FeedStatus) -> Facts:
         counters, now = status.counters, self._clock()
@@ -115,6 +130,8 @@ class Why:
                 "age_s": now - error.at,
             },
             "errors": counters.errors,
+            "backfilled": counters.backfilled,
+            "ignored": counters.ignored,
             "reconnects": counters.reconnects,
             "rotations": counters.rotations,
             "escalations": counters.escalations,
@@ -126,98 +143,85 @@ class Why:
             "unknown_instruments": status.unknown,
         }
 
-    def _last(self, channel: Channel, instrument: str) -> Facts | None:
-        slot = channel.slots.get(instrument) if instrument else None
-        known = (slot.last,) if slot else (each.last for each in channel.slots.values())
-        newest = max((m for m in known if m), key=lambda m: m.seq, default=None)
-        if newest is None:
-            return None
-        message = orjson.loads(wire.payload_of(newest.frame))
-        given = message.get("exchange_us")
-        return {
-            "seq": newest.seq,
-            "age_s": self._age_s(newest),
-            "lag_s": None if given is None else (newest.us - given) / 1e6,
-            "book": None if newest.slot is None or newest.slot.book is None else message["data"],
-        }
+    def _state(self, channel: Channel, instrument: str, book: Facts | None) -> Facts:
+        rows = self._instruments[channel.name].not_live()
+        for row in rows:
+            if row["instrument"] == instrument:
+                return row
+        state: Facts = {"instrument": instrument, "state": State.LIVE}
+        slot = channel.slots.get(instrument)
+        if book is not None and book["state"] == "lost":
+            state |= {"state": State.CONNECTING, "reason": _lost(book["age_s"], book["cause"])}
+        elif slot is None or slot.last is None:
+            state |= {"state": State.CONNECTING, "reason": "no data yet"}
+        return state
 
-    def _gap(self, channel: Channel) -> Facts | None:
-        gap = channel.last_gap
-        if gap is None:
-            return None
-        message = orjson.loads(wire.payload_of(gap.frame))
-        return {
-            "seq": gap.seq,
-            "age_s": self._age_s(gap),
-            "instrument": message["instrument"],
-            "data": message["data"],
-        }
+    def _not_live(self, channel: Channel) -> Facts:
+        """Return which instruments of a feed are not as they should be, and why."""
+        now_us = self._hub.now_us()
+        rows = {row["instrument"]: row for row in self._instruments[channel.name].not_live()}
+        for name, slot in channel.slots.items():
+            lost = _lost_book(slot)
+            known = rows.get(name, {}).get("state") != State.UNKNOWN_INSTRUMENT
+            if lost is not None and known:
+                reason = _lost(age_s(lost, now_us), read(lost)["data"]["cause"])
+                row: Facts = {"instrument": name, "state": State.CONNECTING, "age_s": None}
+                rows[name] = row | rows.get(name, {}) | {"reason": reason}
+        return {"not_live_count": len(rows), "not_live": list(rows.values())[:MAX_ROWS]}
 
-    def _age_s(self, message: Message) -> float:
-        return max(0.0, (self._hub.now_us() - message.us) / 1e6)
+
+def _lost_book(slot: Slot) -> Message | None:
+    """Return the loss that ended an order book, while there is no other."""
+    return slot.lost if slot.last is None else None
+
+
+def _lost(seconds: float, cause: str) -> str:
+    return f"its order book was lost {brief(seconds)} ago: {cause}"
 
 
 def _verdict(want: str, facts: Facts) -> str:
     """Return one line that says how it is, and why."""
     feed, last = facts["feed"], facts["last_message"]
-    state, reason = feed["state"], feed["reason"]
-    alone = facts.get("instrument_state", {})
-    if state in {State.LIVE, State.LIMITED} and alone.get("state", State.LIVE) != State.LIVE:
-        return f"{want} is {alone['state']}: {alone['reason']}; the feed's others are {state}"
-    text = f"{want} is {state} for {brief(feed['since_s'])}: {reason}"
+    state, error = feed["state"], feed["last_error"]
+    alone = facts.get("instrument_state", {"state": State.LIVE})
+    instrument = facts["instrument"]
+    if state in {State.LIVE, State.LIMITED} and alone["state"] != State.LIVE:
+        text = f"{want} is {alone['state']}: {alone['reason']}"
+        if (book := facts["book"]) and book["state"] == "lost" and book["cause"] not in text:
+            text += f"; {_lost(book['age_s'], book['cause'])}"
+        text += f"; the feed's others are {state}"
+        # What can't be read of an order book is said with the instrument.
+        named = error is not None and instrument in error["text"]
+        return text + _last_error(error) * named
+    text = f"{want} is {state} for {brief(feed['since_s'])}: {feed['reason']}"
     source = facts["source"] or {}
     quiet = state in {State.STALE, State.LATE} and source.get("last_frame_age_s") is not None
     if quiet and source["last_frame_age_s"] < feed["since_s"]:
         text += "; the connection is open and answers, but brings no data"
     if last is not None and (last["lag_s"] or 0) > MUCH_LAG_S and state == State.LIVE:
         text += f"; what arrives is {brief(last['lag_s'])} old by the venue's own time"
-    error = feed["last_error"]
-    if error and state in {State.STALE, State.DOWN} and error["text"] not in text:
-        text += f"; last error {brief(error['age_s'])} ago: {error['text']}"
+    failing = state in {State.STALE, State.DOWN}
+    if error and (failing or _is_fresh(error)) and error["text"] not in text:
+        text += _last_error(error)
+    if state in {State.LIVE, State.LIMITED}:
+        text += _others(facts.get("instruments", {}))
     return text
 
 
-def source_facts(runner: Streamer | Poller | Driver, now: float) -> Facts:
-    """Return what there is to say of where a feed's data come from, at this monotonic time."""
-    if isinstance(runner, Streamer):
-        line = runner.line
-        budget = runner.fetcher.budget if runner.fetcher is not None else None
-        facts = {"kind": "stream", "connected": False, "rotating": runner.rotating}
-        if line is not None:
-            facts |= {"url": place(line.url)} | _connection_facts(line.connection, now)
-        return facts | {"budget": _budget_facts(budget)}
-    if isinstance(runner, Poller):
-        wait_s = max(0.0, runner.not_before - now)
-        facts = {"kind": "poll", "interval_s": runner.interval_s, "backing_off_s": wait_s}
-        return facts | {"budget": _budget_facts(runner.budget)}
-    return {"kind": "driver"}
+def _is_fresh(error: Facts) -> bool:
+    """Whether something can't be read just now; of all else the state of the feed tells."""
+    return bool(error["kind"] == "payload" and error["age_s"] < RECENT_S)
 
 
-def _connection_facts(connection: Connection | None, now: float) -> Facts:
-    if connection is None:
-        return {}
-    ages = {
-        "age_s": connection.opened,
-        "last_frame_age_s": connection.last_frame,
-        "last_data_age_s": connection.last_data,
-        "last_acknowledgement_age_s": connection.receipts.last,
-    }
-    return {
-        "connected": True,
-        **{name: None if at is None else now - at for name, at in ages.items()},
-        "unacknowledged": sorted(connection.receipts.due),
-        "leaving": connection.leaving,
-    }
+def _last_error(error: Facts | None) -> str:
+    return f"; last error {brief(error['age_s'])} ago: {error['text']}" if error else ""
 
 
-def _budget_facts(budget: Budget | None) -> Facts | None:
-    if budget is None:
-        return None
-    blocked_s = budget.blocked_s
-    return {
-        "host": budget.host,
-        "per_minute": budget.limits.per_minute,
-        "left": budget.left,
-        "blocked_s": blocked_s,
-        "block_reason": budget.block_reason if blocked_s else None,
-    }
+def _others(instruments: Facts) -> str:
+    """Return what to add about instruments that are not live, though their feed is."""
+    rows = instruments.get("not_live", [])
+    if not rows:
+        return ""
+    named = ", ".join(f"{r['instrument']} ({r['state']}: {r['reason']})" for r in rows[:MAX_NAMED])
+    more = instruments["not_live_count"] - MAX_NAMED
+    return f"; not live: {named}" + (f" and {more:,} more" if more > 0 else "")

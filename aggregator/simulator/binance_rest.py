@@ -115,18 +115,28 @@ class BinanceRest:
                 weight, build = answer(request)
             except query.Refusal as refusal:
                 # A refused request costs too; what exactly is not documented, so the least.
-                refused, headers = self._admit(request, 1)
+                refused, headers = self.admit(request, 1)
                 body = {"code": refusal.code, "msg": refusal.message}
                 return refused or _json(body, 400, headers)
-            refused, headers = self._admit(request, weight)
+            refused, headers = self.admit(request, weight)
             return refused or _json(build(), headers=headers)
 
         return handler
 
-    def _admit(
+    def admit(
         self, request: web.Request, weight: int
     ) -> tuple[web.Response | None, dict[str, str]]:
-        address = request.remote or ""
+        """Charge a request; return the refusal if it is one too many, and the headers."""
+        verdict = self.charge(request.remote or "", weight)
+        used = str(verdict.used)
+        headers = {"X-MBX-USED-WEIGHT": used, "X-MBX-USED-WEIGHT-1M": used}
+        if verdict.status == 200:
+            return None, headers
+        headers["Retry-After"] = str(verdict.retry_after_s)
+        return _json(self._over(verdict), verdict.status, headers), headers
+
+    def charge(self, address: str, weight: int) -> Verdict:
+        """Charge an address: REST and the WebSocket API share its budget."""
         meter = self._meters.get(address)
         if meter is None:
             if len(self._meters) >= _MAX_METERS:
@@ -134,13 +144,7 @@ class BinanceRest:
             meter = self._meters[address] = WeightMeter(
                 self._weight_limit, ban_after=self._ban_after, ban_s=self._ban_s, wall=self._wall
             )
-        verdict = meter.charge(weight)
-        used = str(verdict.used)
-        headers = {"X-MBX-USED-WEIGHT": used, "X-MBX-USED-WEIGHT-1M": used}
-        if verdict.status == 200:
-            return None, headers
-        headers["Retry-After"] = str(verdict.retry_after_s)
-        return _json(self._over(verdict), verdict.status, headers), headers
+        return meter.charge(weight)
 
     def _over(self, verdict: Verdict) -> dict[str, Any]:
         if verdict.status == 418:

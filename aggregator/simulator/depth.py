@@ -141,6 +141,35 @@ class Book:
                 self._set_ask(ticks, self._lots())
 
 
+class View:
+    """The best `limit` levels of a book, and what has to be changed to go on holding just those."""
+
+    def __init__(self, book: Book, limit: int) -> None:
+        self.book = book
+        self._limit = limit
+        self._bids: dict[int, int] = {}
+        self._asks: dict[int, int] = {}
+        self.sequence = book.last_id
+        """The number of the update that it is from; what is deeper may have changed since."""
+        self.take()
+
+    def take(self) -> Changes:
+        """Return what changed since the last call: also what came in or went out in consequence."""
+        book = self.book
+        changes = Changes(self.sequence + 1)
+        held = self._bids, self._asks
+        self._bids, self._asks = best = (
+            dict(book.best_bids(self._limit)),
+            dict(book.best_asks(self._limit)),
+        )
+        for old, new, changed in zip(held, best, (changes.bids, changes.asks), strict=True):
+            changed.update(dict.fromkeys(old.keys() - new.keys(), 0))
+            changed.update({t: lots for t, lots in new.items() if old.get(t) != lots})
+        if changes.bids or changes.asks:
+            changes.last = self.sequence = book.last_id
+        return changes
+
+
 class Books:
     """The books of one venue; one is made when somebody first asks for it."""
 

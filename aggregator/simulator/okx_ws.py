@@ -10,7 +10,7 @@ from aggregator.simulator import okx_shapes as shapes
 from aggregator.simulator.candle_shapes import okx_row
 from aggregator.simulator.candles import OKX_BARS_MS
 from aggregator.simulator.connection import TEXT, Connection, frame
-from aggregator.simulator.depth import Books
+from aggregator.simulator.depth import Books, View
 from aggregator.simulator.faults import Faults, plain
 from aggregator.simulator.limits import Window
 from aggregator.simulator.market import Instrument, Market
@@ -19,7 +19,6 @@ _CHANNELS = frozenset({"tickers", "trades", "bbo-tbt", "books5", "books"})
 _DEPTH = 400
 # These are at another address, /ws/v5/business.
 _CANDLES_MS = {f"candle{bar}": ms for bar, ms in OKX_BARS_MS.items()}
-_READER = "books"
 _HEARTBEAT_S = 60.0
 _HOUR_S = 3600.0
 # The order in which one connection gets what one step brought.
@@ -47,6 +46,8 @@ class Topic:
     pushed_at: float
     # Of candles: the beginning of the one that was sent last.
     sent_ms: int = 0
+    # Of books: what all who read it hold.
+    view: View | None = None
     peers: set[Connection] = field(default_factory=set)
 
 
@@ -144,7 +145,9 @@ class OkxPublic:
         topic.sent_ms = candles[-1].start_ms
 
     def _publish_book(self, topic: Topic) -> None:
-        changes = self._books.of(topic.instrument).take(_READER)
+        if topic.view is None:
+            return
+        changes = topic.view.take()
         now = asyncio.get_running_loop().time()
         # Unchanged, a book still shows once a minute that its chain holds.
         if not changes and now - topic.pushed_at < _HEARTBEAT_S:
@@ -197,21 +200,19 @@ class OkxPublic:
             now = asyncio.get_running_loop().time()
             topic = self._topics[channel][name] = Topic(channel, one, plain(name), now)
             if channel == "books":
-                self._books.of(one).watch(_READER)
-        topic.peers.add(connection)
+                topic.view = View(self._books.of(one), _DEPTH)
         connection.state.topics.add((channel, name))
         first: dict[str, Any]
         if channel == "books":
             # Earlier readers get what has gathered first: one chain serves all of them.
+            topic.peers.discard(connection)
+            self._publish_book(topic)
             book = self._books.of(one)
-            if topic.peers != {connection}:
-                topic.peers.discard(connection)
-                self._publish_book(topic)
-                topic.peers.add(connection)
-            else:
-                book.take(_READER)
-            first = {"action": "snapshot", "data": [shapes.snapshot(book, _DEPTH)]}
+            sequence = topic.view.sequence if topic.view else book.last_id
+            data = [shapes.snapshot(book, _DEPTH) | {"seqId": sequence}]
+            first = {"action": "snapshot", "data": data}
         elif channel == "trades":
+            topic.peers.add(connection)
             return
         elif channel in _CANDLES_MS:
             candle = self._market.candles.of(one, _CANDLES_MS[channel])[-1]
@@ -219,6 +220,7 @@ class OkxPublic:
             first = {"data": [okx_row(one, candle, closed=False)]}
         else:
             first = {"data": [self._row(topic)]}
+        topic.peers.add(connection)
         _push(topic, first, {connection})
         for peer in topic.peers:
             peer.flush()
@@ -231,8 +233,6 @@ class OkxPublic:
         topic.peers.discard(connection)
         if not topic.peers:
             del self._topics[channel][name]
-            if channel == "books":
-                self._books.of(topic.instrument).forget(_READER)
 
     def _acknowledge(
         self, connection: Connection, op: str, arg: dict[str, Any], number: Any

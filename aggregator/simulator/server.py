@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from aiohttp import web
 
+from aggregator.simulator.addresses import Addresses
 from aggregator.simulator.binance_rest import BinanceRest
 from aggregator.simulator.binance_ws import BinanceStreams
 from aggregator.simulator.coingecko import CoinGecko
@@ -22,6 +23,7 @@ from aggregator.simulator.journal import Command, Journal, Request
 from aggregator.simulator.market import Market
 from aggregator.simulator.okx_rest import OkxRest
 from aggregator.simulator.okx_ws import OkxPublic
+from aggregator.simulator.private import Private
 from aggregator.simulator.sockets import Sockets
 
 # Behind by more than this, steps are skipped rather than made up for.
@@ -48,6 +50,8 @@ class Options:
     binance_messages_per_s: int = 5
     okx_idle_s: float = 30.0
     okx_requests_per_hour: int = 480
+    okx_account_push_s: float = 5.0  # the whole account, besides what changes; 0: never
+    okx_connections_per_channel: int = 30
     book_levels: int = 450  # 400 are shown; the walk eats up to 50 before they grow again
     max_buffered_bytes: int = 4 * 1024 * 1024
 
@@ -58,7 +62,7 @@ class Options:
                 raise ValueError(f"{name}: {value} is negative")
 
 
-class Simulator:
+class Simulator(Addresses):
     """Venues on loopback; `async with` starts and stops them.
 
     `options` are the fields of `Options`. Between start and stop `port` and the URLs hold.
@@ -71,11 +75,13 @@ class Simulator:
         self.faults = Faults(given.seed)
         self.market = market = Market(given.seed, given.extra_instruments, given.trades_kept)
         self._journal = Journal()
-        levels = given.book_levels
         self._books = (
-            Books(given.seed, "binance", levels, lambda _: 0),
-            Books(given.seed, "okx", levels, lambda one: one.okx_offset),
+            Books(given.seed, "binance", given.book_levels, lambda _: 0),
+            Books(given.seed, "okx", given.book_levels, lambda one: one.okx_offset),
         )
+        self._binance_rest = self._binance_side()
+        self._private = self._private_side()
+        self.engine = self._private.engine
         self._binance = BinanceStreams(
             market,
             self._books[0],
@@ -94,6 +100,7 @@ class Simulator:
         self._sockets = Sockets(
             self._okx,
             self._binance,
+            self._private,
             self.faults,
             self._journal,
             max_buffered_bytes=given.max_buffered_bytes,
@@ -101,6 +108,33 @@ class Simulator:
         self._http_faults = HttpFaults(self.faults, self._journal.request)
         self._tasks: list[asyncio.Task[None]] = []
         self._runner: web.AppRunner | None = None
+
+    def _binance_side(self) -> BinanceRest:
+        given = self.options
+        return BinanceRest(
+            self.market,
+            self._books[0],
+            weight_limit=given.binance_weight_limit,
+            ban_after=given.binance_ban_after,
+            ban_s=given.binance_ban_s,
+        )
+
+    def _private_side(self) -> Private:
+        given = self.options
+        return Private(
+            self.market,
+            {"binance": self._books[0], "okx": self._books[1]},
+            self.faults,
+            self._binance_rest,
+            seed=given.seed,
+            okx_idle_s=given.okx_idle_s,
+            okx_requests_per_hour=given.okx_requests_per_hour,
+            okx_account_push_s=given.okx_account_push_s,
+            okx_connections_per_channel=given.okx_connections_per_channel,
+            binance_weight_limit=given.binance_weight_limit,
+            binance_ping_s=given.binance_ping_s,
+            binance_pong_timeout_s=given.binance_pong_timeout_s,
+        )
 
     async def __aenter__(self) -> Self:
         runner = web.AppRunner(
@@ -158,32 +192,8 @@ class Simulator:
             number = self.market.steps
             self._binance.publish(tenth=number % tenth == 0, second=number % second == 0)
             self._okx.publish(tenth=number % tenth == 0)
+            self.engine.advance()
             self._sockets.flush()
-
-    @property
-    def binance_url(self) -> str:
-        """REST; `/api/v3/...` follows."""
-        return f"http://{self._address}/binance"
-
-    @property
-    def binance_ws_url(self) -> str:
-        """Streams; `/ws/...` or `/stream?streams=...` follows."""
-        return f"ws://{self._address}/binance"
-
-    @property
-    def coingecko_url(self) -> str:
-        """REST; `/global` and others follow."""
-        return f"http://{self._address}/coingecko/api/v3"
-
-    @property
-    def okx_url(self) -> str:
-        """The public WebSocket."""
-        return f"ws://{self._address}/okx/ws/v5/public"
-
-    @property
-    def okx_rest_url(self) -> str:
-        """REST; `/api/v5/...` follows."""
-        return f"http://{self._address}/okx"
 
     @property
     def requests(self) -> deque[Request]:
@@ -230,19 +240,8 @@ class Simulator:
         found: Connection = await self._journal.wait(wanted)
         return found
 
-    @property
-    def _address(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
     def _application(self) -> web.Application:
         given = self.options
-        binance = BinanceRest(
-            self.market,
-            self._books[0],
-            weight_limit=given.binance_weight_limit,
-            ban_after=given.binance_ban_after,
-            ban_s=given.binance_ban_s,
-        )
         coingecko = CoinGecko(
             self.market,
             cache_s=given.cache_s,
@@ -250,16 +249,13 @@ class Simulator:
             api_key=given.coingecko_api_key,
         )
         application = web.Application(middlewares=[self._http_faults.middleware()])
-        application.add_routes(Control(self.faults, self._urls).routes())
-        application.add_routes(binance.routes("/binance/api/v3"))
+        application.add_routes(Control(self.faults, self.urls).routes())
+        application.add_routes(self._private.routes())
+        application.add_routes(self._binance_rest.routes("/binance/api/v3"))
         application.add_routes(coingecko.routes("/coingecko/api/v3"))
         application.add_routes(OkxRest(self.market, self._books[1]).routes("/okx/api/v5"))
         application.add_routes(self._sockets.routes())
         return application
-
-    def _urls(self) -> dict[str, str]:
-        names = ("binance_url", "binance_ws_url", "coingecko_url", "okx_url", "okx_rest_url")
-        return {name: getattr(self, name) for name in names}
 
     async def _walk(self) -> None:
         loop = asyncio.get_running_loop()
@@ -278,6 +274,7 @@ class Simulator:
     async def _watch(self) -> None:
         given = self.options
         shortest = min(given.okx_idle_s, given.binance_ping_s, given.binance_pong_timeout_s)
+        shortest = min(shortest, given.okx_account_push_s or shortest)
         period = min(max(shortest / 10, 0.02), 1.0)
         loop = asyncio.get_running_loop()
         while True:

@@ -5,12 +5,15 @@ from collections.abc import Callable
 
 from aiohttp import WSMsgType, web
 
+from aggregator.simulator.binance_api import BinanceApi
 from aggregator.simulator.binance_ws import BinanceStreams
 from aggregator.simulator.connection import CLOSE, Connection
 from aggregator.simulator.faults import IMMEDIATE, Fault, Faults
 from aggregator.simulator.http_faults import venue_of
 from aggregator.simulator.journal import Journal
+from aggregator.simulator.okx_private import OkxPrivate
 from aggregator.simulator.okx_ws import OkxPublic
+from aggregator.simulator.private import Private
 
 # OKX takes arguments of 64 KB at most; larger messages end the connection with 1009.
 _MAX_MESSAGE = 65_536
@@ -24,6 +27,7 @@ class Sockets:
         self,
         okx: OkxPublic,
         binance: BinanceStreams,
+        private: Private,
         faults: Faults,
         journal: Journal,
         *,
@@ -31,6 +35,7 @@ class Sockets:
     ) -> None:
         self._okx = okx
         self._binance = binance
+        self._private = private
         self._faults = faults
         self._journal = journal
         self._max_buffered_bytes = max_buffered_bytes
@@ -43,6 +48,8 @@ class Sockets:
         return [
             web.get("/okx/ws/v5/public", self._serve),
             web.get("/okx/ws/v5/business", self._serve),
+            web.get("/okx/ws/v5/private", self._serve),
+            web.get("/binance/ws-api/v3", self._serve),
             web.get("/binance/stream", self._serve),
             # ccxt tells spot by "/stream" in the address, which there is part of the host.
             web.get("/binance/stream/ws{slash:/?}{streams:.*}", self._serve),
@@ -62,13 +69,22 @@ class Sockets:
         """Pings that are due, connections that were silent for too long."""
         for connection in self._open:
             if not connection.closing:
-                venue = self._okx if connection.venue == "okx" else self._binance
-                venue.watch(connection, now)
+                self._of(connection).watch(connection, now)
 
     def abort(self) -> None:
         """Drop all connections at once."""
         for connection in self._open:
             connection.abort()
+
+    def _of(self, connection: Connection) -> OkxPublic | OkxPrivate | BinanceStreams | BinanceApi:
+        okx = connection.venue == "okx"
+        return self._okx_of(connection) if okx else self._binance_of(connection)
+
+    def _binance_of(self, connection: Connection) -> BinanceStreams | BinanceApi:
+        return self._private.binance if connection.path.startswith("/ws-api/") else self._binance
+
+    def _okx_of(self, connection: Connection) -> OkxPublic | OkxPrivate:
+        return self._private.okx if connection.path.endswith("/private") else self._okx
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         venue, path = venue_of(request.path) or ("", "")
@@ -93,15 +109,15 @@ class Sockets:
             await self._read(connection, socket)
         finally:
             self._open.pop(connection, None)
-            (self._okx if venue == "okx" else self._binance).leave(connection)
+            self._of(connection).leave(connection)
             connection.ended()
         return socket
 
     def _enter(self, connection: Connection, request: web.Request) -> None:
         if connection.venue == "okx":
-            self._okx.accept(connection)
+            self._okx_of(connection).accept(connection)
         else:
-            self._binance.accept(connection, request)
+            self._binance_of(connection).accept(connection, request)
         self._open[connection] = None
         for kind in sorted(IMMEDIATE):
             fault = self._faults.take(kind, connection.venue, path=connection.path)
@@ -110,9 +126,8 @@ class Sockets:
         self._journal.happened(connection)
 
     async def _read(self, connection: Connection, socket: web.WebSocketResponse) -> None:
-        binance = connection.venue == "binance"
-        received: Callable[[Connection, str], None]
-        received = self._binance.received if binance else self._okx.received
+        binance = self._binance_of(connection) if connection.venue == "binance" else None
+        received: Callable[[Connection, str], None] = self._of(connection).received
         while True:
             message = await socket.receive()
             if message.type is WSMsgType.TEXT:
@@ -120,11 +135,11 @@ class Sockets:
                 received(connection, message.data)
             elif message.type in (WSMsgType.PING, WSMsgType.PONG):
                 if binance:
-                    self._binance.counted(connection)
+                    binance.counted(connection)
                 if message.type is WSMsgType.PING:
                     connection.pong(message.data)
                 elif binance:
-                    self._binance.ponged(connection, message.data)
+                    binance.ponged(connection, message.data)
             elif message.type is WSMsgType.BINARY:
                 connection.close(1003, "Text only")
             else:
@@ -165,10 +180,10 @@ class Sockets:
         if fault.kind == "notice":
             if connection.venue != "okx":
                 return
-            self._okx.notice(connection)
+            self._okx_of(connection).notice(connection)
         else:
             if connection.venue != "binance":
                 return
-            self._binance.shutdown(connection)
+            self._binance_of(connection).shutdown(connection)
         after_s, code = parameters.get("after_s", 60.0), parameters.get("code", 1001)
         connection.later(after_s, connection.close, code)

@@ -21,8 +21,11 @@ from aggregator.gateway.fanout import Fanout
 from aggregator.gateway.server import Server
 from aggregator.gateway.sessions import Sessions
 from aggregator.hub import Hub
+from aggregator.ingest.accounts import Accounts
 from aggregator.ingest.feeds import Ingest
 from aggregator.model import State
+
+from .account_metrics import families
 
 Values = Mapping[tuple[str, ...], float]
 
@@ -37,17 +40,25 @@ class Metrics(Collector):
         fanout: the flushes.
         ingest: the feeds.
         server: the HTTP side.
+        accounts: the users' accounts at venues, if there may be any.
 
     """
 
-    def __init__(
-        self, hub: Hub, sessions: Sessions, fanout: Fanout, ingest: Ingest, server: Server
+    def __init__(  # noqa: PLR0917 - what it collects from
+        self,
+        hub: Hub,
+        sessions: Sessions,
+        fanout: Fanout,
+        ingest: Ingest,
+        server: Server,
+        accounts: Accounts | None = None,
     ) -> None:
         self._hub = hub
         self._sessions = sessions
         self._fanout = fanout
         self._ingest = ingest
         self._server = server
+        self._accounts = accounts
         self._registry = CollectorRegistry()
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
@@ -62,6 +73,8 @@ class Metrics(Collector):
         yield _gauge("build_info", "The version that runs.", {(__version__,): 1.0}, "version")
         yield from self._of_channels()
         yield from self._of_feeds()
+        if self._accounts is not None:
+            yield from families(self._accounts.statuses)
         yield from self._of_sessions()
         yield from self._of_what_sessions_did()
 
@@ -100,6 +113,7 @@ class Metrics(Collector):
             ("feed_events", "Messages made of them.", lambda c: c.events),
             ("feed_polls", "Polls begun.", lambda c: c.polls),
             ("feed_reconnects", "Connections begun again.", lambda c: c.reconnects),
+            ("feed_backfilled", "Trades missed, and fetched.", lambda c: c.backfilled),
         )
         for name, text, read in counts:
             values: Values = {(feed,): read(s.counters) for feed, s in statuses.items()}
@@ -108,13 +122,9 @@ class Metrics(Collector):
             ("feed_errors", "What went wrong, by kind.", "kind", lambda c: c.errors),
             ("feed_skipped_polls", "Polls left out, by reason.", "reason", lambda c: c.skipped),
             ("feed_unhandled", "What the connector has no use for.", "name", lambda c: c.unhandled),
+            ("feed_ignored", "What it knows and leaves out.", "name", lambda c: c.ignored),
             ("feed_rotations", "Connections replaced, by reason.", "reason", lambda c: c.rotations),
-            (
-                "feed_escalations",
-                "Steps taken against silent instruments.",
-                "step",
-                lambda c: c.escalations,
-            ),
+            ("feed_escalations", "Steps against silences.", "step", lambda c: c.escalations),
         )
         for name, text, label, table in apart:
             kinds: Values = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import islice
 from typing import Any, ClassVar, Literal, TypeVar
@@ -27,6 +27,7 @@ from aggregator.api import (
     UnusableError,
 )
 
+from .calls import Calls
 from .exchange import closed, opened, with_markets
 from .failures import call, meaning
 from .options import CcxtOptions
@@ -69,6 +70,8 @@ class CcxtFeed(DriverConnector):
         """The exchange of this attempt."""
         self.symbols: dict[str, None] = {}
         """The instruments that the exchange trades, in order."""
+        self._calls = Calls()
+        self._watching = 0
         self._emit: Emit
         self._lost: asyncio.Future[BaseException]
         self._tasks: asyncio.TaskGroup
@@ -99,12 +102,24 @@ class CcxtFeed(DriverConnector):
                     self.spawn(self._poll(), "poll")
                 else:
                     self.begin()
-                    for number, call in enumerate(self._watches()):
-                        self.spawn(self._watch(call), f"watch {number}")
+                    for number, watch in enumerate(self._watches()):
+                        self.spawn(self._watch(watch), f"watch {number}")
                 # Not left to the group: on Python 3.11 it forgets then that its task goes on.
                 await self._until_lost()
         finally:
             await closed(self.ccxt)
+
+    def facts(self) -> Mapping[str, object]:
+        """Return how it gets its data, and what it has called of ccxt."""
+        mode = "poll" if self.interval_s else "stream" if self.symbols else None
+        lines = getattr(self.ccxt, "clients", {}).values()
+        return {
+            "library": self.library,
+            "mode": mode,
+            **self._calls.facts(),
+            "watch_tasks": self._watching,
+            "connections": sum(line.connection is not None for line in lines),
+        }
 
     # What a kind of data says of itself.
 
@@ -148,7 +163,8 @@ class CcxtFeed(DriverConnector):
 
         """
         before = self.ccxt.unreadable
-        result = await call(self.ccxt, method, *arguments)
+        work = call(self.ccxt, method, *arguments)
+        result = await self._calls.noted(getattr(method, "__name__", "call"), work)
         if self.ccxt.unreadable > before:
             raise PayloadError(f"no {self.what} in the answer: it is no JSON")
         return result
@@ -223,9 +239,14 @@ class CcxtFeed(DriverConnector):
             yield partial(call, self.ccxt, method, *self.arguments(symbols, many=many))
 
     async def _watch(self, watch: Callable[[], Awaitable[Any]]) -> None:
-        while True:
-            await watch()
-            await asyncio.sleep(AGAIN_S)
+        name = _snake(self.watching[not self.has(self.watching[0])])
+        self._watching += 1
+        try:
+            while True:
+                await self._calls.noted(name, watch())
+                await asyncio.sleep(AGAIN_S)
+        finally:
+            self._watching -= 1
 
     async def _poll(self) -> None:
         clock = asyncio.get_running_loop().time

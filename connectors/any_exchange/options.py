@@ -34,10 +34,14 @@ def _without_keys(config: dict[str, Any]) -> dict[str, Any]:
     return config
 
 
+ExchangeName = Annotated[str, AfterValidator(_known)]
+WithoutKeys = AfterValidator(_without_keys)
+
+
 class CcxtOptions(Options):
     """What the section of a `ccxt.ticker` feed may contain."""
 
-    exchange: Annotated[str, AfterValidator(_known)]
+    exchange: ExchangeName
     """The exchange, by its name in ccxt, as "kraken"."""
     instruments: Instruments | Literal["all"]
     """The instruments, as "BASE/QUOTE", or "all" spot markets that are trading."""
@@ -51,7 +55,7 @@ class CcxtOptions(Options):
     """Whether to use the exchange's test environment, if it has one."""
     urls: dict[str, Any] = Field(default={})
     """Other addresses of the exchange, as ccxt's `urls`."""
-    ccxt_options: Annotated[dict[str, Any], AfterValidator(_without_keys)] = Field(default={})
+    ccxt_options: Annotated[dict[str, Any], WithoutKeys] = Field(default={})
     """What else ccxt's exchange takes when it is made, as `{hostname = "...", options = {...}}`."""
 
 

@@ -76,8 +76,8 @@ class _Line:
         try:
             if self.decompressBinary and isinstance(data, bytes):
                 message = data.decode()
-            # What begins with neither may be a pong.
-            if isinstance(message, str) and message[:1] in {"{", "["}:
+            # What begins with none of these may be a pong; a page and a byte order mark are none.
+            if isinstance(message, str) and message[:1] in {"{", "[", "<", "\ufeff"}:
                 message = DECODER.decode(message)
         except (msgspec.DecodeError, UnicodeDecodeError):
             self.tap.listener.frame(_no_json)

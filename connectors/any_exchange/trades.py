@@ -15,7 +15,15 @@ import asyncio
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from aggregator.api import ConnectorError, Gap, Options, Output, TradeExecuted, Unhandled
+from aggregator.api import (
+    ConnectorError,
+    Gap,
+    Ignored,
+    Options,
+    Output,
+    TradeExecuted,
+    Unhandled,
+)
 
 from .digits import decimal_text, microseconds
 from .feed import CcxtFeed
@@ -88,7 +96,7 @@ class Trades(CcxtFeed):
             yield from self._told(tape, [heard])
         elif key_of(heard) in tape.known:
             # Some exchanges begin a stream with what was before.
-            yield Unhandled("trade that was told before")
+            yield Ignored("trade that was told before")
         else:
             tape.held.append(heard)
             if not tape.fetching:
@@ -157,7 +165,7 @@ class Trades(CcxtFeed):
     ) -> Iterator[Output]:
         for trade in trades:
             if not tape.add(trade):
-                yield Unhandled("trade that was told before")
+                yield Ignored("trade that was told before")
                 continue
             price, quantity = decimal_text(trade["price"]), decimal_text(trade["amount"])
             if trade["side"] not in {"buy", "sell"} or not price or not quantity:

@@ -6,7 +6,9 @@ and "How to manage a local order book correctly" there
 
 A change follows the last one if it begins no later than behind it (`U` <= last `u` + 1). What comes
 while a snapshot is on its way waits for it. Of what lies deeper than the snapshot only the levels
-that change are known; so before those are among the best ones, a new snapshot is fetched.
+that change are known; so before those are among the best ones, a new snapshot is fetched. Snapshots
+that are older than the stream, or of no use for long, are fetched after pauses that grow; a third
+of the weight that the venue allows is for all that are not the first.
 """
 
 from __future__ import annotations
@@ -19,11 +21,15 @@ from typing import Annotated, Literal
 from msgspec import Struct, json
 
 from aggregator import api
-from connectors.binance.listing import NAMES, depth_request
+from connectors.binance.listing import BUDGET, NAMES, depth_request
 from connectors.binance.stream import BinanceOptions, Milliseconds, Stream
 
-ATTEMPTS = 5
-"""Snapshots in a row that may be older than the stream."""
+SHARE = 1 / 3
+"""Of the weight that the venue allows, for snapshots that are not the first of an instrument."""
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 60.0
+"""Between two snapshots of an instrument, where the last was of no use."""
+TICK_S = 0.25
+"""How exactly that is known."""
 TOO_FEW = "more of the best levels went than the snapshot was deep"
 MAX_WAITING = 1000
 """Changes of an instrument that wait for a snapshot; of more, the last."""
@@ -64,17 +70,18 @@ class Market:
     The book of one instrument, `None` until it is known.
 
     `waiting` has the changes that came since a snapshot was asked for, `None` when none is on its
-    way. What is worth more than `floor` or less than `ceiling` is known.
+    way. What is worth more than `floor` or less than `ceiling` is known. `unknown`: the venue does
+    not trade it, as far as its names and its changes say.
     """
 
-    __slots__ = ("asked", "book", "ceiling", "floor", "instrument", "symbol", "waiting")
+    __slots__ = ("book", "ceiling", "floor", "instrument", "symbol", "unknown", "waiting")
 
     def __init__(self, symbol: str, instrument: str) -> None:
         self.symbol = symbol
         self.instrument = instrument
         self.book: api.Book | None = None
         self.waiting: deque[Diff] | None = None
-        self.asked = 0
+        self.unknown = False
         self.floor = 0.0
         self.ceiling = math.inf
 
@@ -97,6 +104,18 @@ class Depth(Stream):
         # Early enough that a new snapshot is there before its lack would be seen.
         self._thin = min(2 * depth, (depth + self._limit) // 2)
         self._markets = {s: Market(s, i) for s, i in self._by_symbol.items()}
+        self.tick_s = TICK_S
+        self._time = 0.0
+        weight = depth_request("", self._limit).weight
+        half = SHARE * BUDGET.per_minute / weight / 2
+        self._retries = api.Retries(
+            max(1, int(half)), half / 60, first_s=FIRST_PAUSE_S, longest_s=LONGEST_PAUSE_S
+        )
+
+    def on_tick(self) -> Iterable[api.Output]:
+        """Take note that time goes by."""
+        self._time += TICK_S
+        return ()
 
     def on_response(self, request: api.Request, body: bytes) -> Iterable[api.Output]:
         """Translate names or a snapshot."""
@@ -123,23 +142,27 @@ class Depth(Stream):
             if market.instrument in unknown:
                 # A snapshot is there even of what is not traded; a change would prove that it is.
                 market.book = market.waiting = None
+                market.unknown = True
         return outputs
 
     def _acknowledged(self) -> Iterator[api.Output]:
         for market in self._markets.values():
-            if market.book is None and market.waiting is None:
-                yield self._fetch(market)
+            if market.book is None and market.waiting is None and not market.unknown:
+                yield self._ask(market)
 
     def _event(self, frame: bytes) -> Iterable[api.Output]:
         diff = decode_diff(frame)
         market = self._markets.get(diff.s)
         if market is None:
             return [api.Unhandled("book of another instrument")]
+        market.unknown = False
         if market.waiting is not None:
+            # One that can't be read is not kept: the hole shows, and the snapshot has to be newer.
+            api.Book(diff.b, diff.a, name=market.instrument)
             market.waiting.append(diff)
         if market.book is not None:
             return self._changed(market, market.book, diff)
-        return [] if market.waiting is not None else [self._fetch(market, diff)]
+        return [] if market.waiting is not None else [self._ask_again(market, diff)]
 
     def _changed(self, market: Market, book: api.Book, diff: Diff) -> Iterable[api.Output]:
         last = book.sequence or 0
@@ -155,26 +178,44 @@ class Depth(Stream):
         if not _lacks(book, self._thin, market.floor, market.ceiling):
             return [update]
         if _lacks(book, self.options.depth, market.floor, market.ceiling):
+            # Who is slow gets the book as it was told last, before the gap.
+            book.undo()
             return self._broken(market, api.Break(TOO_FEW, last, None), diff)
-        return [update] if market.waiting is not None else [update, self._fetch(market)]
+        if market.waiting is not None:
+            return [update]
+        return [update, self._ask(market, diff, delay_s=self._retries.turn(self._time))]
 
     def _broken(self, market: Market, hole: api.Break, diff: Diff) -> Iterator[api.Output]:
         """Drop the book; a snapshot that is on its way already may do for the next one."""
         market.book = None
         yield api.Gap(instrument=market.instrument, data=hole.data())
         if market.waiting is None:
-            yield self._fetch(market, diff)
+            yield self._ask_again(market, diff)
 
-    def _fetch(self, market: Market, *diffs: Diff) -> api.Fetch:
-        market.asked = 1
+    def _ask(self, market: Market, *diffs: Diff, delay_s: float = 0.0) -> api.Fetch:
+        """Fetch a snapshot; these changes, and those that come, wait for it."""
         market.waiting = deque(diffs, maxlen=MAX_WAITING)
-        return api.Fetch(depth_request(market.symbol, self._limit))
+        return self._fetch(market, delay_s)
+
+    def _ask_again(self, market: Market, diff: Diff) -> api.Fetch:
+        """Do so where the last one was lost, or did not come."""
+        return self._ask(market, diff, delay_s=self._retries.again(market.symbol, self._time))
+
+    def _fetch(self, market: Market, delay_s: float) -> api.Fetch:
+        return api.Fetch(depth_request(market.symbol, self._limit), delay_s)
 
     def _fetched(self, market: Market, snapshot: Snapshot) -> Iterable[api.Output]:
         if market.waiting is None:
-            return [api.Unhandled("answer that came too late")]
+            return [api.Ignored("snapshot that came too late")]
         sequence = snapshot.lastUpdateId
-        book = api.Book(snapshot.bids, snapshot.asks, depth=self.options.depth, sequence=sequence)
+        book = api.Book(
+            snapshot.bids,
+            snapshot.asks,
+            depth=self.options.depth,
+            sequence=sequence,
+            name=market.instrument,
+            undoable=True,
+        )
         exchange_ms = None
         for diff in market.waiting:
             news = api.spanned(sequence, diff.U, diff.u)
@@ -194,12 +235,9 @@ class Depth(Stream):
         return [_update(market, book, *book.top(), exchange_ms, whole=True)]
 
     def _too_old(self, market: Market) -> Iterable[api.Output]:
-        """Fetch another snapshot, or wait for the next change if that has been tried enough."""
-        if market.asked >= ATTEMPTS:
-            market.waiting = None
-            return [api.Unhandled("snapshot that is older than the stream")]
-        market.asked += 1
-        return [api.Fetch(depth_request(market.symbol, self._limit))]
+        """Fetch another snapshot, in a while; the changes go on waiting."""
+        again = self._fetch(market, self._retries.again(market.symbol, self._time))
+        return [api.Ignored("snapshot that is older than the stream"), again]
 
 
 def _lacks(book: api.Book, depth: int, floor: float, ceiling: float) -> bool:

@@ -6,7 +6,9 @@ https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams#tra
 A symbol's trades are numbered one by one, so what is missing between two of them is known. It is
 asked for with `trades`, the newest thousand, which every host has; where that does not reach back,
 with `historicalTrades`, which the hosts for market data alone do not have. Neither wants a key.
-Meanwhile newer trades of the instrument wait. What nobody has any more is told as a gap.
+Meanwhile newer trades of the instrument wait. What nobody has any more is told as a gap, and so is
+what is not given in time: trades are not held up for long. After the venue has begun to count anew,
+so do we.
 
 After a reconnect an instrument may be silent for long, so the last trade of each is asked for too.
 """
@@ -28,8 +30,13 @@ LAST = "last trades"
 """The key of the request for them."""
 PAGE = 1000
 WEIGHT = 25
-ATTEMPTS = 3
-"""How often `trades` may be behind the stream."""
+PAUSES_S = (0.2, 0.5, 1.0)
+"""Before `trades`, which was behind the stream, is asked again."""
+PATIENCE_S = 10.0
+"""So long an answer may take, if a third of `stale_after_s` is not less."""
+RENUMBERED_US = 1_000_000
+"""A number that falls, of a trade that is later by so much, is the first of a new count."""
+ANEW = "the venue counts anew"
 MAX_HELD = 10_000
 """Trades of an instrument that wait for older ones."""
 
@@ -76,15 +83,17 @@ class Tape:
     What is known of the trades of one instrument.
 
     Every trade up to `known` has been told, has been told to be lost, or does not exist; -1 is
-    before the first. While those up to `until` are `asked` for, later ones are `held`.
+    before the first. While those up to `until` are `asked` for, later ones are `held`. The last
+    that was told was made at `us`.
     """
 
-    __slots__ = ("asked", "held", "instrument", "known", "out_of_reach", "symbol", "until")
+    __slots__ = ("asked", "held", "instrument", "known", "out_of_reach", "symbol", "until", "us")
 
     def __init__(self, symbol: str, instrument: str) -> None:
         self.symbol = symbol
         self.instrument = instrument
         self.known = -1
+        self.us: int | None = None
         self.until = -1
         self.asked = 0
         self.out_of_reach = False
@@ -105,12 +114,14 @@ class Trades(Stream):
 
     def __init__(self, options: TradesOptions) -> None:
         super().__init__(options)
+        self._patience_s = min(PATIENCE_S, options.stale_after_s / 3)
         self._tapes = {s: Tape(s, i) for s, i in self._by_symbol.items()}
 
-    def resume(self, seen: Mapping[str, str]) -> None:
+    def resume(self, seen: Mapping[str, api.Seen]) -> None:
         """Go on after these."""
         for tape in self._tapes.values():
-            tape.known = int(seen.get(tape.instrument, "-1"))
+            if (last := seen.get(tape.instrument)) is not None:
+                tape.known, tape.us = int(last.id), last.exchange_us
 
     def on_response(self, request: api.Request, body: bytes) -> Iterable[api.Output]:
         """Translate names, last trades, or missing trades."""
@@ -152,7 +163,7 @@ class Trades(Stream):
             exchange_us=trade.T * 1000,
         )
         if not tape.asked and (trade.t == tape.known + 1 or tape.known < 0):
-            tape.known = trade.t
+            tape.known, tape.us = trade.t, event.exchange_us
             return [event]
         return self._out_of_turn(tape, trade.t, event)
 
@@ -160,12 +171,17 @@ class Trades(Stream):
         self, tape: Tape, number: int, event: api.TradeExecuted
     ) -> Iterable[api.Output]:
         if not tape.asked and number <= tape.known:
-            return [api.Unhandled("trade that was told before")]
+            if not _is_later(tape, event.exchange_us):
+                return [api.Ignored("trade that was told before")]
+            gap = _gap(tape, number, ANEW)
+            tape.known, tape.us = number, event.exchange_us
+            return [gap, event]
         tape.held.append((number, event))
         if not tape.asked:
-            return self._ask(tape, number - 1)
-        too_many = len(tape.held) > MAX_HELD
-        return self._lost(tape, "too many came while they were asked for") if too_many else []
+            return [*self._ask(tape, number - 1), api.Withheld(tape.instrument)]
+        if len(tape.held) > MAX_HELD:
+            return self._lost(tape, "too many came while they were asked for")
+        return [api.Withheld(tape.instrument)]
 
     def _missing(self, rows: list[Last]) -> Iterator[api.Output]:
         for row in rows:
@@ -183,24 +199,28 @@ class Trades(Stream):
         else:
             yield from self._release(tape)
 
-    @staticmethod
-    def _recent(tape: Tape, *, out_of_reach: bool = False) -> api.Fetch:
+    def _recent(self, tape: Tape, *, out_of_reach: bool = False, delay_s: float = 0.0) -> api.Fetch:
         tape.asked += 1
         tape.out_of_reach = out_of_reach
         params = {"symbol": tape.symbol, "limit": str(PAGE)}
-        return api.Fetch(api.Request(RECENT, params, key=tape.symbol, weight=WEIGHT))
+        request = api.Request(RECENT, params, key=tape.symbol, weight=WEIGHT)
+        return api.Fetch(request, delay_s, self._patience_s)
 
-    @staticmethod
-    def _older(tape: Tape) -> api.Fetch:
+    def _older(self, tape: Tape) -> api.Fetch:
         params = {"symbol": tape.symbol, "fromId": str(tape.known + 1), "limit": str(PAGE)}
-        return api.Fetch(api.Request(OLDER, params, key=tape.symbol, weight=WEIGHT))
+        request = api.Request(OLDER, params, key=tape.symbol, weight=WEIGHT)
+        return api.Fetch(request, within_s=self._patience_s)
 
     def _filled(self, tape: Tape, path: str, rows: list[Row]) -> Iterator[api.Output]:
         if not tape.asked:
-            yield api.Unhandled("answer that came too late")
+            yield api.Ignored("answer that came too late")
             return
         rows.sort(key=lambda row: row.id)
         until = _until(tape)
+        if rows and rows[-1].id < tape.known and _is_later(tape, rows[-1].time * 1000):
+            yield _gap(tape, None, ANEW)
+            yield from self._release(tape)
+            return
         # All of them before anything is noted: one that can't be read makes the answer unreadable.
         found = [_backfilled(tape, row) for row in rows if tape.known < row.id <= until]
         if rows and rows[0].id > tape.known + 1:
@@ -210,6 +230,7 @@ class Trades(Stream):
             yield _gap(tape, min(rows[0].id, until + 1), "the venue does not give them any more")
         yield from found
         before, tape.known = tape.known, max([tape.known, *(int(event.id) for event in found)])
+        tape.us = found[-1].exchange_us if found else tape.us
         if rows and rows[-1].id >= until:
             # What is not among them does not exist.
             tape.known = max(tape.known, until)
@@ -218,8 +239,9 @@ class Trades(Stream):
             yield (
                 self._older(tape) if tape.known > before else self._recent(tape, out_of_reach=True)
             )
-        elif tape.asked < ATTEMPTS:
-            yield self._recent(tape, out_of_reach=tape.out_of_reach)
+        elif tape.asked <= len(PAUSES_S):
+            pause_s = PAUSES_S[tape.asked - 1]
+            yield self._recent(tape, out_of_reach=tape.out_of_reach, delay_s=pause_s)
         else:
             yield from self._lost(tape, "the venue does not give them")
 
@@ -234,13 +256,21 @@ class Trades(Stream):
         held, tape.held = tape.held, []
         tape.asked, tape.out_of_reach = 0, False
         for n, (number, event) in enumerate(held):
-            if number > tape.known + 1:
+            if -1 < tape.known < number - 1:
                 tape.held = held[n:]
                 yield from self._ask(tape, number - 1)
                 return
-            if number > tape.known:
-                tape.known = number
-                yield event
+            if number <= tape.known:
+                if not _is_later(tape, event.exchange_us):
+                    continue
+                yield _gap(tape, number, ANEW)
+            tape.known, tape.us = number, event.exchange_us
+            yield event
+
+
+def _is_later(tape: Tape, us: int | None) -> bool:
+    """Return whether a trade with a number of before is none of before."""
+    return us is not None and tape.us is not None and us - tape.us > RENUMBERED_US
 
 
 def _until(tape: Tape) -> int:
@@ -248,8 +278,8 @@ def _until(tape: Tape) -> int:
     return tape.held[0][0] - 1 if tape.held else tape.until
 
 
-def _gap(tape: Tape, before: int, cause: str) -> api.Gap:
-    after, tape.known = tape.known, before - 1
+def _gap(tape: Tape, before: int | None, cause: str) -> api.Gap:
+    after, tape.known = tape.known, -1 if before is None else before - 1
     data = api.Break(cause, after, before).data()
     return api.Gap(instrument=tape.instrument, data=data)
 

@@ -10,13 +10,22 @@ level `[price, size, "0", number of orders]` the first two count.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from typing import Annotated
 
 import msgspec
 
 from aggregator import api
-from connectors.okx.public import Arg, Milliseconds, Public, PublicOptions, beginning, microseconds
+from connectors.okx.public import (
+    TICK_S,
+    Arg,
+    Milliseconds,
+    Public,
+    PublicOptions,
+    beginning,
+    microseconds,
+)
 
 LEVELS = 400
 """So many of each side `books` has."""
@@ -103,15 +112,17 @@ def _best(instrument: str, row: Best) -> api.BookUpdate:
 
 
 class Kept:
-    """A book that is told of, and what is told next where changes are gathered."""
+    """A book that is told of, its last row, and what is told next where changes are gathered."""
 
-    __slots__ = ("book", "exchange_us", "gathered", "shown", "told")
+    __slots__ = ("book", "exchange_us", "gathered", "row", "shown", "told")
 
-    def __init__(self, row: Row, depth: int, *, gathers: bool) -> None:
+    def __init__(self, row: Row, instrument: str, depth: int, *, gathers: bool) -> None:
         held = depth if depth < LEVELS else None
+        depth_told = None if gathers else held
         self.book = api.Book(
-            row.bids, row.asks, depth=None if gathers else held, sequence=row.seqId
+            row.bids, row.asks, depth=depth_told, sequence=row.seqId, name=instrument
         )
+        self.row = row
         self.told = api.Conflated(self.book, held) if gathers else None
         self.shown: api.Book | api.Conflated = self.told or self.book
         self.exchange_us = microseconds(row.ts)
@@ -136,7 +147,8 @@ class Books(Public):
     """
     The best `depth` levels: the whole, then each change.
 
-    After a missing update the book is dropped, and its channel subscribed to anew.
+    After a missing update the book is dropped, and its channel subscribed to anew: at once, or if
+    that was of no use lately, after a pause.
     """
 
     channel = "books"
@@ -146,7 +158,13 @@ class Books(Public):
 
     def __init__(self, options: BookOptions) -> None:
         super().__init__(options)
-        self.tick_s = options.interval_ms / 1000 or None
+        interval_s = options.interval_ms / 1000
+        self._gathers = interval_s > 0
+        # What is gathered is told with every so manieth tick.
+        self._ticks_told = max(1, math.ceil(interval_s / TICK_S))
+        self._ticks = 0
+        if self._gathers:
+            self.tick_s = interval_s / self._ticks_told
         self._books: dict[str, Kept] = {}
 
     def on_frame(self, frame: bytes) -> Iterable[api.Output]:
@@ -164,18 +182,27 @@ class Books(Public):
         take = self._begin if message.action == "snapshot" else self._change
         if len(rows) == 1:
             return take(instrument, rows[0])
+        for row in rows:
+            # All of them before one is taken: that can't be read by itself either.
+            api.Book(row.bids, row.asks, name=instrument)
+            microseconds(row.ts)
         return [output for row in rows for output in take(instrument, row)]
 
     def on_tick(self) -> Iterator[api.Output]:
-        """Tell what was gathered since the last tick."""
+        """Tell what was gathered since the last time."""
+        yield from super().on_tick()
+        self._ticks += 1
+        if self._ticks % self._ticks_told:
+            return
         for instrument, kept in self._books.items():
             if kept.gathered and kept.told is not None:
                 kept.gathered = False
                 yield kept.update(instrument, kept.told.catch_up())
 
     def _begin(self, instrument: str, row: Row) -> list[api.Output]:
-        gathers = self.tick_s is not None
-        kept = self._books[instrument] = Kept(row, self.options.depth, gathers=gathers)
+        kept = Kept(row, instrument, self.options.depth, gathers=self._gathers)
+        self._books[instrument] = kept
+        self.recovered(instrument)
         return [kept.update(instrument, kept.shown.top(), whole=True)]
 
     def _change(self, instrument: str, row: Row) -> Iterable[api.Output]:
@@ -187,11 +214,25 @@ class Books(Public):
         if row.prevSeqId != book.sequence and (
             lost := api.chained(book.sequence, row.prevSeqId, row.seqId)
         ):
+            if row == kept.row:
+                return [api.Ignored("update that came twice")]
             del self._books[instrument]
             return [api.Gap(instrument=instrument, data=lost.data()), *self.resubscribe(instrument)]
+        # Whatever can't be read comes first: a book must not be ahead of what was told.
+        exchange_us = int(row.ts) * 1000 if row.ts else None
         sides = book.apply(row.bids, row.asks, row.seqId)
-        kept.exchange_us = int(row.ts) * 1000 if row.ts else None
+        kept.row, kept.exchange_us = row, exchange_us
         if kept.told is None:
-            return [kept.update(instrument, sides)]
+            return [
+                api.BookUpdate(
+                    instrument=instrument,
+                    bids=sides[0],
+                    asks=sides[1],
+                    sequence=row.seqId,
+                    exchange_us=exchange_us,
+                    book=book,
+                    flag=book.flag,
+                )
+            ]
         kept.gathered = True
         return []

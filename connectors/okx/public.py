@@ -4,8 +4,9 @@ OKX v5 public WebSocket: subscriptions, their answers, and everything else that 
 https://www.okx.com/docs-v5/en/#overview-websocket-subscribe
 
 An error names no argument of the request that it answers, so each request has an `id` and, as far
-as the limit on requests allows, one argument. All numbers are strings; one that OKX does not have
-is empty.
+as the limit on requests allows, one argument. A connection may send 480 of them in an hour, so what
+is subscribed to anew again and again waits longer each time. All numbers are strings; one that OKX
+does not have is empty.
 """
 
 from __future__ import annotations
@@ -21,7 +22,13 @@ from aggregator import api
 
 URLS = ("wss://ws.okx.com:443/ws/v5/public",)
 MAX_REQUESTS = 100
-"""A connection may send 480 in an hour, and `on_open` sends its requests at once."""
+"""So many does `on_open` send at once; of 480 in an hour, the limit of a connection."""
+AT_ONCE, PER_HOUR = 60, 120
+"""Subscriptions made anew, of two requests each: 100 + 2 x (60 + 120) is less than 480."""
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 300.0
+"""Between two of one instrument, where it helps for no longer."""
+TICK_S = 1.0
+"""By which what has to wait is looked at."""
 
 Milliseconds = Annotated[str, msgspec.Meta(max_length=13)]
 """Digits or nothing; with more of them it would be no time of this calendar."""
@@ -109,25 +116,46 @@ class Public(api.StreamConnector):
         # By instrument, the request that subscribed to it last.
         self._keys = {inst_id: key for key, group in self._requests.items() for inst_id in group}
         self._left: set[str] = set()
+        self._numbers = {name: n for n, name in enumerate(options.instruments)}
+        # What is to be subscribed to anew, and when, by the clock of the ticks.
+        self._due: dict[str, float] = {}
+        self._recovered: set[str] = set()
+        self._retries = api.Retries(
+            AT_ONCE, PER_HOUR / 3600, first_s=FIRST_PAUSE_S, longest_s=LONGEST_PAUSE_S
+        )
+        self._time = 0.0
+        self.tick_s = TICK_S
 
     def on_open(self) -> Iterator[api.Send]:
         """Subscribe to every instrument."""
         for key, group in self._requests.items():
             yield self._request("subscribe", group, key)
 
+    def on_tick(self) -> Iterator[api.Output]:
+        """Subscribe anew to those whose turn it is."""
+        self._time += self.tick_s or TICK_S
+        for instrument in [name for name, at in self._due.items() if at <= self._time]:
+            del self._due[instrument]
+            if instrument in self._recovered:
+                self._recovered.discard(instrument)
+            else:
+                yield from self._anew(instrument)
+
     def resubscribe(self, instrument: str) -> Iterable[api.Send]:
-        """Leave the channel of one instrument and subscribe to it again."""
-        for n, (inst_id, name) in enumerate(self.instruments.items()):
-            # What is not acknowledged yet is as good as new.
-            if name == instrument and inst_id not in self._unanswered[self._keys[inst_id]]:
-                key = self._keys[inst_id] = f"r{n}"
-                self._requests[key], self._unanswered[key] = [inst_id], {inst_id}
-                self._left.add(inst_id)
-                return [
-                    self._request("unsubscribe", [inst_id]),
-                    self._request("subscribe", [inst_id], key),
-                ]
-        return []
+        """Leave the channel of one instrument and subscribe to it again: now, or when it may be."""
+        self._recovered.discard(instrument)
+        if instrument not in self._numbers or instrument in self._due or self._is_new(instrument):
+            return []
+        wait_s = self._retries.again(instrument, self._time)
+        if wait_s > 0:
+            self._due[instrument] = self._time + wait_s
+            return []
+        return self._anew(instrument)
+
+    def recovered(self, instrument: str) -> None:
+        """Take note that an instrument need not be subscribed to anew, unless it is lost again."""
+        if instrument in self._due:
+            self._recovered.add(instrument)
 
     def rows(self, payload: Any) -> Iterable[tuple[str, object]]:
         """Yield the rows of a frame with data."""
@@ -146,6 +174,23 @@ class Public(api.StreamConnector):
         """Return what there is to do when a subscription is confirmed."""
         del inst_id
         return ()
+
+    def _is_new(self, instrument: str) -> bool:
+        """Return whether a subscription is not acknowledged yet, and so as good as new."""
+        inst_id = instrument.replace("/", "-")
+        return inst_id in self._unanswered[self._keys[inst_id]]
+
+    def _anew(self, instrument: str) -> list[api.Send]:
+        if self._is_new(instrument):
+            return []
+        inst_id = instrument.replace("/", "-")
+        key = self._keys[inst_id] = f"r{self._numbers[instrument]}"
+        self._requests[key], self._unanswered[key] = [inst_id], {inst_id}
+        self._left.add(inst_id)
+        return [
+            self._request("unsubscribe", [inst_id]),
+            self._request("subscribe", [inst_id], key),
+        ]
 
     def _request(self, op: str, ids: list[str], key: str = "") -> api.Send:
         args = [{"channel": self.channel, "instId": inst_id} for inst_id in ids]

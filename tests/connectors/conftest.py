@@ -3,7 +3,8 @@ The samples that the contract suite runs on.
 
 `samples/<connector>/<case>.jsonl` has a line `{"options": {...}}` and then, in order, what arrives:
 `{"frame": ...}`, or `{"request": {"path", "key"}, "body": ...}`, with a `"status"` if not 200. A
-stream that goes on after another has `"seen": {...}` in its first line, as `resume` takes it.
+stream that goes on after another has `"seen": {...}` in its first line: by instrument the id of the
+last trade, or that and its time.
 A frame or body that is a JSON string is that text; any other value is the bytes as they stand.
 `<case>.expected` has what comes out; `WRITE_EXPECTED=1` writes it anew, for review.
 """
@@ -20,7 +21,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from aggregator.connector import Connector, PollConnector, Request, StreamConnector, translate
+from aggregator.connector import (
+    Connector,
+    PollConnector,
+    Request,
+    Seen,
+    StreamConnector,
+    translate,
+)
 from aggregator.driver import DriverConnector
 from aggregator.errors import ConnectorError, ExchangeError
 from aggregator.model import Event, PriceUpdate
@@ -59,7 +67,8 @@ class Sample:
         header, *lines = self.path.read_bytes().splitlines()
         given = json.loads(header)
         self.options = self.type.options_type.model_validate(given["options"])
-        self.seen = given.get("seen", {})
+        seen = {k: [v] if isinstance(v, str) else v for k, v in given.get("seen", {}).items()}
+        self.seen = {instrument: Seen(*last) for instrument, last in seen.items()}
         self.lines = [msgspec.json.decode(line, type=Line) for line in lines]
 
     @property
@@ -144,6 +153,8 @@ def as_plain(output: Any) -> dict[str, Any]:
             row[key] = bytes(value).decode()
         elif key == "book":
             # The state that the update leads to; what is sent of it stands beside.
+            continue
+        elif key == "delay_s" and not value:
             continue
         elif value not in (None, "", {}):
             row[key] = msgspec.to_builtins(sorted(value) if key == "instruments" else value)

@@ -22,6 +22,7 @@ from aggregator.api import (
     Candle,
     ExchangeError,
     Gap,
+    Ignored,
     Level,
     PayloadError,
     PriceUpdate,
@@ -229,7 +230,7 @@ async def test_ids_that_are_no_numbers(bench):
     )
     trade, again = bench("trades", "bybit").hears(frame, frame)
     assert (trade.id, trade.side) == ("20f43950-d8dd-5b31-9112-a178eb6023af", "buy")
-    assert again == Unhandled("trade that was told before")
+    assert again == Ignored("trade that was told before")
 
 
 async def test_texts_and_pongs_are_no_data(bench):
@@ -312,7 +313,7 @@ async def test_nothing_was_missed(bench):
     """The next number, or a stream that begins with the last trade, leaves nothing to ask for."""
     assert told(await resumed(bench, [trade(9)], [trade(10)], [])) == [(10, False)]
     outputs = await resumed(bench, [trade(8), trade(9)], [trade(8), trade(9), trade(12)], [])
-    twice = Unhandled("trade that was told before")
+    twice = Ignored("trade that was told before")
     assert told(outputs) == [twice, twice, (12, False)]
 
 
@@ -356,7 +357,7 @@ async def test_trades_without_ids(bench):
     assert [getattr(o, "id", o) for o in outputs] == [
         "",
         "",
-        Unhandled("trade that was told before"),
+        Ignored("trade that was told before"),
     ]
 
 

@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from aggregator.connector import Fetch, translate
+from aggregator import wire
+from aggregator.connector import Fetch, Ignored, Request, translate
 from aggregator.errors import PayloadError
+from aggregator.hub import Hub
 from aggregator.model import BookUpdate, Gap
 from connectors.binance import depth as depth_module
 from connectors.binance.depth import Depth, DepthOptions
@@ -88,6 +90,8 @@ class Client:
         self.connector = Depth(DepthOptions.model_construct(instruments=["X/Y"], **options))
         self.depth = self.connector.options.depth
         self.requests = []
+        self.delays = []
+        self.ignored = []
         self.gaps = []
         self.updates = []
         self.bids = self.asks = None
@@ -96,6 +100,10 @@ class Client:
 
     def frame(self, message):
         self._take(translate(lambda: self.connector.on_frame(json.dumps(message).encode())))
+
+    def wait(self, seconds):
+        for _ in range(round(seconds / self.connector.tick_s)):
+            self._take(translate(self.connector.on_tick))
 
     def live(self, count=1):
         for _ in range(count):
@@ -123,6 +131,9 @@ class Client:
         for output in outputs:
             if isinstance(output, Fetch):
                 self.requests.append(output.request)
+                self.delays.append(output.delay_s)
+            elif isinstance(output, Ignored):
+                self.ignored.append(output.name)
             elif isinstance(output, Gap):
                 self.gaps.append(output.data)
                 self.bids = self.asks = None
@@ -222,17 +233,164 @@ def test_a_snapshot_older_than_the_stream_is_fetched_again():
     assert client.wholes == 1
 
 
-def test_snapshots_that_stay_old_are_not_asked_for_without_end():
-    """After some attempts the next change begins anew."""
+def test_snapshots_that_stay_old_are_asked_for_more_and_more_rarely():
+    """A REST interface that is behind costs some requests a minute at most, and no book."""
     client = Client(Venue(4), depth=5)
     client.lose(40)
     client.live(1)
-    for _ in range(depth_module.ATTEMPTS):
+    waited = 0.0
+    while waited < 600:
+        client.wait(client.delays[-1])
+        waited += client.delays[-1]
         client.fetch(behind=30)
-    assert client.requests == []
+        client.live(1)
+        assert len(client.requests) == 1
+    assert client.delays[:6] == [0, 0, 0.25, 0.5, 1.0, 2.0]
+    assert max(client.delays) == 60
+    assert len(client.delays) < 22
+    assert set(client.ignored) == {"snapshot that is older than the stream"}
+    assert client.updates == []
+    client.live(3)
+    client.fetch()
+    assert client.wholes == 1
+    assert client.updates[-1].sequence == client.venue.sequence
+
+
+def test_books_that_are_lost_again_and_again():
+    """On a line that loses much, an instrument asks for a book once a minute at last."""
+    client = Client(Venue(4), depth=5)
+    client.fetch()
+    waited = 0.0
+    while waited < 600:
+        client.live(2)
+        client.lose()
+        client.live(1)
+        client.wait(client.delays[-1])
+        waited += client.delays[-1]
+        client.fetch()
+    assert len(client.delays) < 22
+    assert len(client.gaps) == client.wholes - 1
+    # What holds for long is made good at once again.
+    client.wait(200)
+    client.lose()
+    client.live(1)
+    assert client.delays[-1] == 0
+
+
+@pytest.mark.parametrize(("limit", "weight"), [(100, 5), (1000, 50), (5000, 250)])
+def test_all_of_a_connection_take_a_share(limit, weight):
+    """However many books are lost, what they ask for is a third of the venue's minute at most."""
+    names = [f"C{n}/USDT" for n in range(900)]
+    connector = Depth(DepthOptions(instruments=names, limit=limit))
+    list(connector.on_open())
+    first = list(connector._acknowledged())
+    assert len(first) == 900
+    at = []
+    event = {"e": "depthUpdate", "E": 1, "U": 1, "u": 2, "b": [], "a": []}
+    for name in names:
+        body = json.dumps({"lastUpdateId": 9, "bids": [["1", "1"]], "asks": [["2", "1"]]}).encode()
+        request = next(f.request for f in first if f.request.key == name.replace("/", ""))
+        list(connector.on_response(request, body))
+        lost = event | {"s": request.key, "U": 20, "u": 21}
+        for output in connector.on_frame(json.dumps(lost).encode()):
+            if isinstance(output, Fetch):
+                assert output.request.weight == weight
+                at.append(output.delay_s)
+    assert len(at) == 900
+    most = max(sum(start <= t < start + 60 for t in at) for start in at)
+    assert most * weight <= 6000 / 3 + weight
+
+
+def test_a_change_that_can_not_be_read_does_not_spoil_a_snapshot():
+    """It does not wait for the snapshot with others, which could never be used."""
+    client = Client(Venue(3), depth=5)
+    client.live(2)
+    with pytest.raises(PayloadError, match="X/Y"):
+        client.frame(client.venue.diff() | {"b": [["free", "1"]]})
     client.live(1)
     client.fetch()
     assert client.wholes == 1
+    assert client.updates[-1].sequence == client.venue.sequence
+
+
+NAMES = {
+    "symbols": [
+        {"symbol": "XY", "status": "TRADING", "baseAsset": "X", "quoteAsset": "Y"},
+        {"symbol": "OLDY", "status": "BREAK", "baseAsset": "OLD", "quoteAsset": "Y"},
+    ]
+}
+
+
+@pytest.mark.parametrize("order", ["names first", "acknowledged first", "snapshot first"])
+def test_what_is_not_traded_has_no_book(order):
+    """Whatever comes first: no snapshot of it is told, until a change proves that it is traded."""
+    connector = Depth(DepthOptions(instruments=["X/Y", "OLD/Y"]))
+    names = next(o for o in connector.on_open() if isinstance(o, Fetch)).request
+    ack = b'{"result":null,"id":1}'
+    snapshot = b'{"lastUpdateId":3,"bids":[["1","1"]],"asks":[["2","1"]]}'
+
+    def told(outputs):
+        return [o for o in outputs if isinstance(o, BookUpdate) and o.instrument == "OLD/Y"]
+
+    def asked(outputs):
+        return [o.request.key for o in outputs if isinstance(o, Fetch)]
+
+    body = json.dumps(NAMES).encode()
+    if order == "names first":
+        assert [o.instrument for o in connector.on_response(names, body)] == ["OLD/Y"]
+        assert asked(connector.on_frame(ack)) == ["XY"]
+    else:
+        assert asked(connector.on_frame(ack)) == ["XY", "OLDY"]
+        request = Request("/api/v3/depth", key="OLDY")
+        first = list(connector.on_response(request, snapshot)) if "snap" in order else []
+        assert len(told(first)) == (order == "snapshot first")
+        list(connector.on_response(names, body))
+        late = list(connector.on_response(request, snapshot))
+        assert late == [Ignored("snapshot that came too late")]
+    event = b'{"e":"depthUpdate","E":1,"s":"OLDY","U":4,"u":5,"b":[["1","2"]],"a":[]}'
+    [fetch] = connector.on_frame(event)
+    assert fetch.request.key == "OLDY"
+    assert len(told(connector.on_response(fetch.request, snapshot))) == 1
+
+
+class Slow:
+    """A client that reads nothing: what it will be sent is looked up at the end."""
+
+    size = 1
+
+    def __init__(self):
+        self.messages = []
+
+    def offer(self, message):
+        self.messages.append(message)
+
+
+def test_a_book_that_lacks_levels_is_told_to_nobody():
+    """Who is slow gets the state after the last change that was told, then the gap."""
+    hub = Hub()
+    channel = hub.add_channel("books", "binance", ["X/Y"])
+    slow = Slow()
+    channel.listeners.add(slow)
+    connector = Depth(DepthOptions(instruments=["X/Y"], depth=50, limit=100))
+    list(connector.on_open())
+    [_, fetch] = connector.on_frame(b'{"result":null,"id":1}')
+    body = {"lastUpdateId": 10, "bids": [], "asks": [[f"{201 + n}", "1"] for n in range(100)]}
+    body["bids"] = [[f"{200 - n}", "1"] for n in range(100)]
+    event = {"e": "depthUpdate", "E": 1, "s": "XY", "a": []}
+    gone = [[f"{200 - n}", "0"] for n in range(60)]
+    outputs = [
+        *connector.on_response(fetch.request, json.dumps(body).encode()),
+        *connector.on_frame(json.dumps(event | {"U": 11, "u": 11, "b": [["200", "2"]]}).encode()),
+        *connector.on_frame(json.dumps(event | {"U": 12, "u": 72, "b": gone}).encode()),
+    ]
+    for output in outputs:
+        if isinstance(output, BookUpdate | Gap):
+            hub.publish(channel, output, 1)
+    *_, last, gap = [json.loads(wire.payload_of(m.settled().frame)) for m in slow.messages]
+    assert (last["action"], last["data"]["sequence"]) == ("snapshot", 11)
+    assert last["data"]["bids"] == [["200", "2"], *[[f"{200 - n}", "1"] for n in range(1, 50)]]
+    assert gap["data"]["cause"] == depth_module.TOO_FEW
+    assert hub.snapshot(["books"]) == []
 
 
 def test_a_missing_change_is_a_gap_and_a_new_book():

@@ -16,6 +16,7 @@ from aggregator.connector import (
     KnownInstruments,
     Leaving,
     Request,
+    Seen,
     Send,
     Unhandled,
     translate,
@@ -217,7 +218,7 @@ class Client:
     def __init__(self, venue, seen=None, **options):
         self.venue = venue
         self.connector = Trades(TradesOptions(instruments=["X/Y"], **options))
-        self.connector.resume({"X/Y": str(seen)} if seen else {})
+        self.connector.resume({"X/Y": Seen(str(seen))} if seen else {})
         self.requests = []
         self.events = []
         self.asked = []

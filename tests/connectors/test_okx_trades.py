@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aggregator.connector import Fetch, Unhandled, translate
+from aggregator.connector import Fetch, Ignored, Seen, Withheld, translate
 from aggregator.errors import PayloadError
 from aggregator.model import Gap, TradeExecuted
-from connectors.okx import trades as module
-from connectors.okx.trades import Tape, Trades
+from connectors.okx import tape as module
+from connectors.okx.tape import Tape
+from connectors.okx.trades import Trades
 
 HISTORY = "/api/v5/market/history-trades"
 PAGE = 3
@@ -54,7 +55,7 @@ class World:
         self.wire: deque[int] = deque()
         self.asked: deque[Fetch] = deque()
         self.told: list[Gap | TradeExecuted] = []
-        self.seen: dict[str, str] = {}
+        self.seen: dict[str, Seen] = {}
         self.connect()
 
     def connect(self) -> None:
@@ -75,7 +76,7 @@ class World:
             elif isinstance(output, Gap | TradeExecuted):
                 self.told.append(output)
                 if isinstance(output, TradeExecuted):
-                    self.seen["BTC/USDT"] = output.id
+                    self.seen["BTC/USDT"] = Seen(output.id, output.exchange_us)
 
     def push(self, count: int, fate: str) -> None:
         first, self.newest = self.newest + 1, self.newest + count
@@ -185,7 +186,7 @@ def test_every_trade_is_told_once_or_lost(steps, remembered, max_backfill):
 @pytest.fixture
 def one(build):
     connector = build("okx.trades", instruments=["BTC/USDT"])
-    connector.resume({"BTC/USDT": "10"})
+    connector.resume({"BTC/USDT": Seen("10")})
     return connector
 
 
@@ -202,7 +203,8 @@ def test_several_trades_of_one_push(one):
     assert numbers(given_frame(one, push(row(13, count="3")))) == ["13"]
     assert numbers(given_frame(one, push(row(14), row(16, count="2")))) == ["14", "16"]
     # One before is missing.
-    [fetch] = given_frame(one, push(row(20, count="3")))
+    fetch, waits = given_frame(one, push(row(20, count="3")))
+    assert waits == Withheld("BTC/USDT")
     assert (fetch.request.path, fetch.request.key) == (HISTORY, "BTC-USDT")
     assert fetch.request.params == {"instId": "BTC-USDT", "type": "1", "limit": "100"}
 
@@ -236,16 +238,17 @@ def test_a_bad_row_leaves_no_trace(one):
 
 
 def test_a_venue_that_ignores_where_to_go_on(one):
-    """The same page again and again is asked for three times over, and not for ever."""
+    """The same page again and again is asked for four times over, and not for ever."""
     tape = Tape("BTC-USDT", "BTC/USDT", 1000)
     tape.known = 10
-    [fetch] = tape.take(20, 20, tape.read(module.Row("BTC-USDT", "20", "1", "1", "buy")))
+    [fetch, _] = tape.take(20, 20, tape.read(module.Row("BTC-USDT", "20", "1", "1", "buy")))
     rows = [module.Row("BTC-USDT", str(n), "1", "1", "buy") for n in (19, 18)]
     asked = []
-    for _ in range(5):
+    for _ in range(7):
         [fetch] = tape.page(rows)
-        asked.append(fetch.request.params.get("after"))
-    assert asked == ["18", None, "18", None, "18"]
+        asked.append((fetch.request.params.get("after"), fetch.delay_s))
+    first = ("18", 0.0)
+    assert asked == [first, (None, 0.2), first, (None, 0.5), first, (None, 1.0), first]
     gap, *trades = tape.page(rows)
     cause = "the venue's answers do not fit together"
     assert gap.data == {"cause": cause, "after": 10, "before": 18}
@@ -257,12 +260,13 @@ def test_too_many_wait(one, monkeypatch):
     monkeypatch.setattr(module, "MAX_HELD", 3)
     outputs = given_frame(one, push(*(row(number) for number in range(20, 24))))
     assert isinstance(outputs[0], Fetch)
+    outputs = [output for output in outputs if not isinstance(output, Withheld)]
     assert outputs[1].data == {"cause": "too many came meanwhile", "after": 10, "before": 20}
     assert numbers(outputs) == ["20", "21", "22", "23"]
     # The answer comes to late.
     request = outputs[0].request
     late = one.on_response(request, b'{"code":"0","data":[]}')
-    assert list(late) == [Unhandled("answer that came too late")]
+    assert list(late) == [Ignored("answer that came too late")]
 
 
 def test_resubscribe(one):
@@ -286,7 +290,7 @@ def tape():
     """Return a tape that knows 10 and waits for 11 to 19."""
     tape = Tape("BTC-USDT", "BTC/USDT", 9)
     tape.known = 10
-    [fetch] = tape.take(20, 20, tape.read(*page(20)))
+    [fetch, _] = tape.take(20, 20, tape.read(*page(20)))
     assert fetch.request.params["limit"] == "9"
     return tape
 
@@ -321,7 +325,7 @@ def test_rest_that_has_half_of_a_push():
     [fetch] = tape.ask()
     [fetch] = tape.page(page(15, 14))
     assert fetch.request.params["after"] == "14"
-    assert list(tape.take(14, 16, tape.read(*page(16)))) == []
+    assert list(tape.take(14, 16, tape.read(*page(16)))) == [Withheld("BTC/USDT")]
     assert numbers(tape.page(page(13, 12, 11))) == ["11", "12", "13", "16"]
 
 

@@ -203,7 +203,7 @@ class Asking(Stream):
     options_type = FetchOptions
 
     def resume(self, seen):
-        self.seen = dict(seen)
+        self.seen = {instrument: last.id for instrument, last in seen.items()}
 
     def on_open(self):
         yield from super().on_open()
@@ -371,7 +371,7 @@ async def test_staleness_says_what_failed(session, both, monkeypatch):
 
 async def test_requests_are_bounded(session, both, monkeypatch):
     """A connector that asks for more and more is stopped."""
-    monkeypatch.setattr("aggregator.ingest.connection.MAX_FETCHES", 3)
+    monkeypatch.setattr("aggregator.ingest.errands.MAX_FETCHES", 3)
 
     async def never(_path):
         await both.release.wait()

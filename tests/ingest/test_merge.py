@@ -6,12 +6,14 @@ import functools
 import json
 from random import Random
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aggregator import wire
 from aggregator.channel import Message
+from aggregator.connector import Seen
 from aggregator.hub import Hub
 from aggregator.ingest import merge as merge_module
 from aggregator.ingest.merge import OVERLAP_S, SKEW_S, WAIT_S, Merge
@@ -158,13 +160,21 @@ def test_what_the_connection_before_still_says_is_nothing(world):
 
 
 def test_seen(world):
-    """The newest trade of each instrument, as the venue writes it; no prices, no books."""
+    """The newest trade of each instrument, with its time, as the venue has it; nothing else."""
     assert world.merge.seen() == {}
     world.bring(world.first, trade("007"), trade(9, "Z/Y"), trade("008"), price(1, 1, "A/Y"))
     world.bring(world.first, update(Ladder(), 50, {"1": "1"}, whole=True))
-    assert world.merge.seen() == {"Z/Y": "9"}
+    assert world.merge.seen() == {"Z/Y": Seen("9", None)}
     world.bring(world.first, trade("008"))
-    assert world.merge.seen() == {"X/Y": "008", "Z/Y": "9"}
+    assert world.merge.seen() == {"X/Y": Seen("008", None), "Z/Y": Seen("9", None)}
+
+
+def test_a_gap_is_no_data(world):
+    """That something is lost says nothing of whether a connection brings anything."""
+    second = world.second()
+    world.bring(second, Gap(instrument="X/Y", data={}))
+    assert second.unpublished == 0
+    assert len(second.held) == 1
 
 
 # The switch.
@@ -190,6 +200,16 @@ def test_the_second_is_behind(world):
     world.merge.lead(second)
     world.bring(second, *map(trade, range(4, 8)))
     assert world.ids == ["1", "2", "3", "4", "5", "6", "7"]
+
+
+def test_what_was_backfilled_is_counted(world):
+    """Of what was held back, the missed trades that are published count, and no others."""
+    second = world.second()
+    missed = [msgspec.structs.replace(trade(n), backfilled=True) for n in (2, 3, 4)]
+    world.bring(world.first, trade(1), trade(2))
+    world.bring(second, *missed, trade(5))
+    assert world.merge.lead(second) == 2
+    assert world.ids == ["1", "2", "3", "4", "5"]
 
 
 def test_several_instruments_keep_their_order(world):

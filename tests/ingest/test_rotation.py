@@ -14,7 +14,7 @@ from aiohttp import web
 from ingest.benches import StreamBench
 from ingest.doubles import Stream
 
-from aggregator.api import TradeExecuted
+from aggregator.api import Seen, TradeExecuted
 from aggregator.ingest import merge as merge_module
 from aggregator.ingest import streamer as streamer_module
 from aggregator.model import State
@@ -214,7 +214,7 @@ async def test_the_second_knows_what_was_seen(session, venue, floor):
         await floor.say(0, 2)
         await floor.say(1, 2)
         await bench.eventually(lambda: bench.counters.rotations)
-        assert bench.streamer.line.connection._connector.seen == {"BTC/USDT": "1"}
+        assert bench.streamer.line.connection._connector.seen == {"BTC/USDT": Seen("1")}
 
 
 # What can go wrong with the second.

@@ -127,3 +127,66 @@ async def test_what_is_not_there(simulator):
                 ingest.why.explain(want)
         assert "itself" in ingest.why.explain("system")["verdict"]
         assert ingest.statuses["x"].state in set(State)
+
+
+STREAMS = [
+    {"connector": name, "instruments": ["BTC/USDT"]}
+    for name in (
+        *("okx.ticker", "okx.bbo", "okx.books", "okx.trades"),
+        *("binance.ticker", "binance.depth", "binance.trades"),
+    )
+]
+NAMED = [
+    ("mute", {}, r'"verdict":"x is (stale|connecting) .*no data for'),
+    ("garbage", {}, r'"errors":\{[^}]*"payload":\d'),
+    ("bom", {}, r'"errors":\{[^}]*"payload":\d'),
+    ("truncate", {}, r'"verdict":"x is (down|connecting) .*connection'),
+    ("delay", {"seconds": 0.3}, r'"lag_s":0\.[3-9]'),
+    ("close", {"code": 4006}, r'"verdict":"x is (down|connecting) .*closed by the venue: 4006'),
+]
+
+
+@pytest.mark.parametrize("section", STREAMS, ids=[each["connector"] for each in STREAMS])
+@pytest.mark.parametrize(("kind", "fault", "named"), NAMED, ids=[each[0] for each in NAMED])
+async def test_fault_is_named_by_every_kind_of_stream(simulator, section, kind, fault, named):
+    """Whatever the data are, and whoever sends them."""
+    if kind == "delay" and section["connector"] in {"binance.ticker", "binance.depth"}:
+        fault = {"seconds": 0.4}
+    async with running(simulator, {"x": section}, **QUICK | {"stale_after_s": 1.2}) as (
+        ingest,
+        _,
+        ears,
+    ):
+        await ears["x"].until(lambda: ears["x"].messages)
+        simulator.faults.add(venue="*", kind=kind, **fault)
+
+        def is_named() -> bool:
+            answer = json.dumps(ingest.why.explain("x"), separators=(",", ":"))
+            return re.search(named, answer)
+
+        await eventually(is_named)
+
+
+@pytest.mark.parametrize("connector", ["okx.trades", "binance.trades"])
+async def test_trades_that_were_missed_are_counted(simulator, connector):
+    """A stream that loses some of its trades, which are fetched, does not look like a sound one."""
+    section = {"connector": connector, "instruments": ["BTC/USDT"]}
+    async with running(simulator, {"x": section}) as (ingest, _, ears):
+        await ears["x"].until(lambda: ears["x"].messages)
+        assert ingest.why.explain("x")["feed"]["backfilled"] == 0
+        simulator.faults.add(venue="*", kind="drop", fraction=0.5)
+        await eventually(lambda: ingest.why.explain("x")["feed"]["backfilled"] > 0)
+
+
+async def test_updates_that_come_twice_are_counted(simulator):
+    """Each change of a book sent twice is no loss, and no subscription is made anew for it."""
+    section = {"connector": "okx.books", "instruments": ["BTC/USDT"]}
+    async with running(simulator, {"x": section}) as (ingest, _, ears):
+        await ears["x"].until(lambda: ears["x"].messages)
+        simulator.faults.add(venue="okx", kind="duplicate", channel="books")
+        ignored = {"update that came twice"}
+        await eventually(lambda: ingest.why.explain("x")["feed"]["ignored"].keys() == ignored)
+        before = len(ears["x"].messages)
+        await ears["x"].until(lambda: len(ears["x"].messages) > before + 10)
+        assert all(m["type"] == "orderbook_update" for m in ears["x"].messages)
+        assert ingest.why.explain("x")["last_gap"] is None

@@ -3,7 +3,7 @@ import re
 import pytest
 
 from aggregator.simulator.coins import known_coins
-from aggregator.simulator.depth import Books
+from aggregator.simulator.depth import Books, View
 from aggregator.simulator.digits import eight, short
 from aggregator.simulator.market import Market
 
@@ -89,6 +89,41 @@ def test_books_follow_the_quote_and_replay_exactly():
             assert (max(bids), min(asks)) == (one.bid, one.ask)
         assert len(bids) >= 400
         assert len(asks) >= 400
+
+
+def walked(market, books, view, steps):
+    """Yield after each step what has changed in a view."""
+    for _ in range(steps):
+        market.step()
+        books.advance()
+        yield view.take()
+
+
+@pytest.mark.parametrize("seed", [1, 3])
+def test_a_view_is_the_best_levels_at_every_moment(seed):
+    """Who makes its changes holds the best 400, whenever he came, however far the price goes."""
+    market = Market(seed)
+    books = Books(seed, "okx", 450, lambda one: one.okx_offset)
+    book = books.of(market.by_symbol["BTCUSDT"])
+    view = View(book, 400)
+    readers, last = [], view.sequence
+    for step, changes in enumerate(walked(market, books, view, 5000)):
+        assert changes.first == last + 1
+        assert view.sequence == changes.last
+        last = changes.last
+        for reader in readers:
+            for side, altered in zip(reader, (changes.bids, changes.asks), strict=True):
+                # Nothing is taken away that was not there, and nothing told that has not changed.
+                assert all(side.get(ticks, 0) != lots for ticks, lots in altered.items())
+                side.update(altered)
+                for ticks in [ticks for ticks, lots in altered.items() if not lots]:
+                    del side[ticks]
+        if step % 500 == 0:
+            readers.append((dict(book.best_bids(400)), dict(book.best_asks(400))))
+        if step % 10 == 0:
+            best = dict(book.best_bids(400)), dict(book.best_asks(400))
+            assert all(reader == best for reader in readers)
+    assert len(readers) == 10
 
 
 def test_coins():

@@ -186,6 +186,35 @@ async def test_a_second_reader_keeps_both_chains(simulator, client, okx, subscri
             assert seen == snapshots
 
 
+async def test_books_are_the_best_400(simulator, client, okx, subscribe):
+    """No more and no fewer: each update says what enters the best 400 levels, and what leaves."""
+    await subscribe("books")
+    held = {}
+
+    def apply(message):
+        row = message["data"][0]
+        for side in ("bids", "asks"):
+            levels = held.setdefault(side, {})
+            for price, size, *_ in row[side]:
+                if size == "0":
+                    del levels[price]
+                else:
+                    levels[price] = size
+            assert len(levels) == 400
+        return row["seqId"]
+
+    # Far enough for levels that nobody was told of at first.
+    simulator.tick(600)
+    url = f"{simulator.okx_rest_url}/api/v5/market/books?instId=BTC-USDT&sz=400"
+    async with client.get(url) as response:
+        wanted = (await response.json())["data"][0]
+    sequence = None
+    while sequence != wanted["seqId"]:
+        sequence = apply(*await take(okx, "books", 1))
+    for side, levels in held.items():
+        assert levels == {price: size for price, size, *_ in wanted[side]}
+
+
 async def test_unsubscribed_is_silent(simulator, okx, subscribe):
     """After the acknowledgement of unsubscribe nothing of that channel comes."""
     await subscribe("tickers")
