@@ -95,28 +95,7 @@ class Directory:
         groups = (channel.listeners, *(s.listeners for s in slots), *(s.anywhere for s in slots))
         return sum(listener.size for listener in set[Listener]().union(*groups))
 
-    def missed(self, channel: Channel, seq: int, wants: Wants) -> list[Message] | None:
-        """
-        Return what a client has missed that has these subscriptions, in the order of the sequence.
-
-        Args:
-            channel: of which.
-            seq: the last number that the client knows, of this run of the daemon.
-            wants: the subscriptions.
-
-        Returns:
-            The messages behind that number that the subscriptions name; `None` where the history
-            does not have all of them.
-
-        """
-        if seq == channel.seq:
-            return []
-        messages = channel.history.after(seq)
-        if messages is None or channel.key in wants:
-            return messages
-        return [each for each in messages if self._concerns(each, wants)]
-
-    def _concerns(self, message: Message, wants: Wants) -> bool:
+    def concerns(self, message: Message, wants: Wants) -> bool:
         """Return whether a message is about an instrument of these subscriptions, or about all."""
         place = message.slot or message.place
         return place is None or self.wanted(place, wants)

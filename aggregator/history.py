@@ -54,16 +54,23 @@ class History(Generic[M]):
         """The number of the oldest that is kept."""
         return self._messages[0].seq if self._messages else None
 
-    def after(self, seq: int) -> list[M] | None:
-        """Return all messages behind this number, oldest first; `None` where one is not kept."""
+    def reaches(self, seq: int) -> bool:
+        """Return whether all messages behind this number are kept, if it is one that was sent."""
         messages = self._messages
-        if not messages:
-            return None
-        count = messages[-1].seq - seq
-        if not 0 <= count <= len(messages):
-            return None
-        # From the end: who comes back has missed little.
-        return list(islice(reversed(messages), count))[::-1]
+        return bool(messages) and messages[0].seq - 1 <= seq <= messages[-1].seq
+
+    def after(self, seq: int, most: int) -> list[M]:
+        """
+        Return messages behind this number, oldest first.
+
+        Args:
+            seq: the number; where those behind it are not kept, the oldest that are come first.
+            most: how many at most.
+
+        """
+        messages = self._messages
+        start = max(0, seq + 1 - messages[0].seq) if messages else 0
+        return list(islice(messages, start, start + most))
 
     def forget(self, before_us: int, max_bytes: int) -> None:
         """

@@ -42,8 +42,11 @@ def filled(count: int, limit: int = 5) -> History[Message]:
 )
 def test_what_is_behind_a_number(count, seq, expected):
     """All of it, or nothing where one of them is not kept or was never sent."""
-    found = filled(count).after(seq)
-    assert expected == (None if found is None else [message.seq for message in found])
+    history = filled(count)
+    assert history.reaches(seq) == (expected is not None)
+    if expected is not None:
+        assert [message.seq for message in history.after(seq, 10)] == expected
+        assert [message.seq for message in history.after(seq, 2)] == expected[:2]
 
 
 @given(st.integers(0, 30), st.integers(0, 10), st.integers(-1, 31), st.integers(0, 31_000))
@@ -53,18 +56,20 @@ def test_never_a_hole(count, limit, seq, before_us):
     history.forget(before_us, ENDLESS)
     kept = [message.seq for message in history]
     assert kept == [n for n in range(max(1, count - limit + 1), count + 1) if 1000 * n >= before_us]
-    found = history.after(seq)
-    if found is None:
-        assert seq > count or not set(range(seq + 1, count + 1)) <= set(kept) or not kept
+    found = [message.seq for message in history.after(seq, 100)]
+    if history.reaches(seq):
+        assert found == list(range(seq + 1, count + 1))
     else:
-        assert [message.seq for message in found] == list(range(seq + 1, count + 1))
+        assert seq > count or not set(range(seq + 1, count + 1)) <= set(kept) or not kept
+        assert found == [n for n in kept if n > seq]
     assert history.first_seq == (kept[0] if kept else None)
 
 
 def test_nothing_is_kept():
     """With a limit of 0."""
     history = filled(3, limit=0)
-    assert (len(history), history.after(2), history.first_seq) == (0, None, None)
+    assert (len(history), history.reaches(2), history.first_seq) == (0, False, None)
+    assert history.after(2, 10) == []
 
 
 @pytest.mark.parametrize(
@@ -78,7 +83,7 @@ def test_forgotten_by_size(size, max_bytes, kept):
         history.append(Message(seq, seq, bytes(size)))
     history.forget(0, max_bytes)
     assert len(history) == kept
-    assert history.after(1000 - kept) is not None or not kept
+    assert history.reaches(1000 - kept) or not kept
 
 
 def test_sizes_differ():
@@ -94,4 +99,4 @@ def test_clear():
     """What is forgotten is forgotten at once."""
     history = filled(3)
     history.clear()
-    assert history.after(2) is None
+    assert not history.reaches(2)

@@ -59,8 +59,8 @@ def test_the_installed_entry_points_are_those_of_pyproject():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     [distribution] = metadata.distributions(name=project["name"])
     installed = {(e.group, e.name): e.value for e in distribution.entry_points}
-    connectors = project["entry-points"][registry.GROUP].items()
-    expected = {(registry.GROUP, name): value for name, value in connectors}
+    groups = project["entry-points"]
+    expected = {(g, n): value for g, entries in groups.items() for n, value in entries.items()}
     expected |= {("console_scripts", n): value for n, value in project["scripts"].items()}
     assert installed == expected
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import fcntl
 import io
+import itertools
 import json
 import os
 import pty
@@ -19,13 +20,15 @@ import pytest
 from aiohttp import web
 
 from aggregator import watch
+from aggregator.client import Position, attempts
 from aggregator.watch import WatchError
 
 PATIENCE_S = 30
 PRICE = (
     '{"type":"price_update","connector_id":"btc","exchange":"okx","instrument":"BTC/USDT",'
     '"price":42150.50,"timestamp":"2025-12-08T16:30:45.123Z","data":{"a": "x\\ny"},'
-    '"channel":"btc","seq":7,"bid":42150.490,"ask":42150.51,"change_24h_pct":-0.10}'
+    '"channel":"btc","seq":7,"exchange_us":null,"received_us":1765211445161377,'
+    '"published_us":1765211445161502,"bid":42150.490,"ask":42150.51,"change_24h_pct":-0.10}'
 )
 REFUSED = {"type": "error", "code": "unknown_channel", "message": "there is no such channel"}
 
@@ -120,10 +123,10 @@ async def end(process):
     return process.returncode, (out or b"").decode(), (err or b"").decode()
 
 
-async def collect(url, channels, number):
+async def collect(url, channels, number, since=None):
     """Return so many messages as the command's own generator gives them."""
     found = []
-    frames = watch.frames(url, channels)
+    frames = watch.frames(url, channels, since)
     async with asyncio.timeout(PATIENCE_S), contextlib.aclosing(frames):
         async for frame in frames:
             found.append(frame)
@@ -148,14 +151,14 @@ def drawn(*messages, height=24, width=140):
 @pytest.mark.parametrize("args", [[], ["--json"]])
 async def test_piped_it_prints_each_message_as_it_came(daemon, run, args):
     """Byte for byte, one per line, also where the daemon breaks lines between the tokens."""
-    broken = PRICE.replace(',"bid"', ',\r\n\t"bid"')
+    broken = PRICE.replace(',"bid"', ',\r\n\t"bid"').replace('"seq":7', '"seq":8')
     daemon.scripts = [sends(PRICE, broken, '{"type":"heartbeat","text":"\u20ac \\u2028"}')]
     process = await run("btc", "system", "--url", daemon.url, *args)
     async with asyncio.timeout(PATIENCE_S):
         lines = [(await process.stdout.readline()).decode() for _ in range(3)]
     flat = broken.replace("\r", " ").replace("\n", " ")
     assert lines == [f"{PRICE}\n", f"{flat}\n", '{"type":"heartbeat","text":"\u20ac \\u2028"}\n']
-    assert json.loads(lines[1]) == json.loads(PRICE)
+    assert json.loads(lines[1]) == json.loads(PRICE) | {"seq": 8}
     expected = {"type": "subscribe", "channels": ["btc", "system"], "id": 1}
     assert daemon.commands == [expected]
 
@@ -172,9 +175,25 @@ async def test_it_connects_again(daemon, run, monkeypatch):
     assert daemon.commands[0] == daemon.commands[1]
 
 
+async def test_it_goes_on_where_it_is_told_to(daemon):
+    """From the message that `--since` names."""
+    daemon.scripts = [sends(PRICE)]
+    since = watch.positions(["btc=303a6b3b:6", "a=b=c:0"])
+    assert since == {"btc": Position("303a6b3b", 6), "a=b": Position("c", 0)}
+    await collect(daemon.url, ["btc"], 1, since)
+    assert daemon.commands[0]["since"] == {"btc": {"epoch": "303a6b3b", "seq": 6}}
+
+
+@pytest.mark.parametrize("text", ["btc", "=e:1", "btc=e:", "btc=e:x", "btc=:1", "btc=e:²"])
+def test_a_place_that_is_none(text):
+    """It is said how one looks."""
+    with pytest.raises(ValueError, match="bitcoinprice=303a6b3b:1042"):
+        watch.positions([text])
+
+
 async def test_it_keeps_trying_while_the_daemon_is_down(daemon, monkeypatch):
     """Only at the start an unreachable daemon is the end."""
-    monkeypatch.setattr(watch.random, "uniform", lambda low, high: 0)
+    monkeypatch.setattr(attempts.random, "uniform", lambda low, high: 0)
     daemon.scripts = [sends(PRICE, stay=False), sends(PRICE)]
     real, failures = aiohttp.ClientSession.ws_connect, []
 
@@ -192,16 +211,16 @@ async def test_it_keeps_trying_while_the_daemon_is_down(daemon, monkeypatch):
 async def test_waits_grow_to_a_limit_and_fall_back_after_data(daemon, monkeypatch):
     """A daemon that is restarting is not stormed."""
     waits = []
-    monkeypatch.setattr(watch.random, "uniform", lambda low, high: waits.append(high) or 0)
+    monkeypatch.setattr(attempts.random, "uniform", lambda low, high: waits.append(high) or 0)
     quiet = sends(stay=False)
     daemon.scripts = [*[quiet] * 6, sends(PRICE, stay=False), sends(PRICE)]
     await collect(daemon.url, ["btc"], 2)
-    assert waits == [1, 3, 7, 15, 15, 15, 1]
+    assert waits == [1, 2, 4, 8, 15, 15, 1]
 
 
 async def test_a_frame_that_is_no_text_is_a_lost_connection(daemon, monkeypatch):
     """The daemon sends none."""
-    monkeypatch.setattr(watch.random, "uniform", lambda low, high: 0)
+    monkeypatch.setattr(attempts.random, "uniform", lambda low, high: 0)
 
     async def binary(socket, command):
         del command
@@ -281,8 +300,8 @@ async def test_a_reader_that_has_seen_enough_is_the_end(daemon, run):
     async def script(socket, command):
         del command
         with contextlib.suppress(ConnectionError):
-            while not socket.closed:
-                await socket.send_str(PRICE)
+            for seq in itertools.count(7):
+                await socket.send_str(PRICE.replace('"seq":7', f'"seq":{seq}'))
                 await asyncio.sleep(0)
 
     daemon.scripts = [script]
@@ -341,10 +360,14 @@ async def test_on_a_terminal_it_draws_a_table(daemon, run):
 async def test_each_row_is_the_newest_message(daemon):
     """Per channel and instrument; a feed's state has a row per feed and instrument."""
     newer = PRICE.replace("42150.50", "42150.60").replace('"seq":7', '"seq":8')
-    status = {"type": "system_status", "channel": "system", "seq": 1, "timestamp": "2025-12-08T1"}
+    status = {"type": "system_status", "channel": "system", "timestamp": "2025-12-08T16:30:45Z"}
+    about = {"feed": "btc", "since_us": 1, "reason": "why"}
+    found = ((None, "stale"), ("X/Y", "unknown_instrument"), (None, "live"))
     states = [
-        json.dumps(status | {"data": {"feed": "btc", "instrument": instrument, "state": state}})
-        for instrument, state in ((None, "stale"), ("X/Y", "unknown_instrument"), (None, "live"))
+        json.dumps(
+            status | {"seq": seq, "data": about | {"instrument": instrument, "state": state}}
+        )
+        for seq, (instrument, state) in enumerate(found, 1)
     ]
     test = '{"type":"test_message","message":"Hello","timestamp":"2025-12-08T16:30:45.123Z"}'
     daemon.scripts = [sends(PRICE, newer, *states, test)]

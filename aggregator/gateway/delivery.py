@@ -22,18 +22,21 @@ from aggregator.shape import SHAPES, Shape
 
 from . import kernel
 from .outbox import Outbox
-from .subscriptions import ALL, Plan, Terms
+from .resume import Missed
+from .subscriptions import ALL, Plan, Terms, latest
 
 if TYPE_CHECKING:
     from .sessions import Sessions
 
 NOTHING: Wants = frozenset()
 """What everybody wants at first: one object for all, since an idle session should cost little."""
-NO_MESSAGES: Mapping[str, list[Message]] = {}
+NOTHING_MISSED: Mapping[str, Missed] = {}
 REDUCED = Terms(raw=False)
 """Every message, without the venue's own payload."""
 CHUNK = 65_536
 """Bytes that are handed to the transport at once from an outbox."""
+CHUNKS_AT_ONCE = 2
+"""So many in one turn of the loop."""
 CLOSE_TIMEOUT_S = 2.0
 """How long a client may take to answer a close, and to read what is before it."""
 
@@ -45,6 +48,7 @@ class Delivery:
         "_all",
         "_audiences",
         "_closing",
+        "_draining",
         "_outbox",
         "_paced",
         "_paused",
@@ -69,6 +73,7 @@ class Delivery:
         self._paused = False
         self._slowed = False
         self._closing = False
+        self._draining = False
         self.over_since: float | None = None
 
     def begin(self, transport: asyncio.Transport) -> None:
@@ -164,7 +169,7 @@ class Delivery:
         terms: dict[str, Terms],
         replies: Iterable[bytes],
         snapshot: Iterable[Message],
-        missed: Mapping[str, list[Message]] = NO_MESSAGES,
+        missed: Mapping[str, Missed] = NOTHING_MISSED,
     ) -> None:
         """
         Answer, then send what is published from now on.
@@ -182,10 +187,11 @@ class Delivery:
         outbox.seal()
         for payload in replies:
             outbox.offer(Message(wire.frame(payload)))
-        for messages in missed.values():
-            due = messages if self._plan is None else self._plan.at_its_rate(messages)
-            for message in due:
-                outbox.replay(message)
+        for each in missed.values():
+            paced = self._plan is not None and self._plan.of(each.channel).max_hz is not None
+            # What waits of it comes again with the rest.
+            outbox.forget(each.covers)
+            outbox.replay(latest(each.all()) if paced else each)
         for message in snapshot:
             outbox.show(message)
         self._drain()
@@ -259,11 +265,21 @@ class Delivery:
         outbox = self._outbox
         if outbox is None or self._closing:
             return
-        while outbox and not self._paused:
+        room = CHUNKS_AT_ONCE
+        while outbox and not self._paused and room:
             self.write(outbox.take(CHUNK))
+            room -= 1
+        if outbox and not self._paused and not self._draining:
+            # Others have their turn, however fast this one reads.
+            self._draining = True
+            self._all.hub.later(0, self._drain_on)
         if not outbox and not self._paused:
             self._leave_outbox(outbox)
             self._join()
+
+    def _drain_on(self) -> None:
+        self._draining = False
+        self._drain()
 
     def _leave_outbox(self, outbox: Outbox) -> None:
         hub, counters = self._all.hub, self._all.counters

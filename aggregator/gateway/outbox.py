@@ -10,12 +10,15 @@ wait of their channel, and what follows until there is room, become one `gap`.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from aggregator import wire
 from aggregator.channel import Channel, Message, Slot
 from aggregator.shape import Shape
+
+from .resume import Missed
 
 
 @dataclass(slots=True)
@@ -25,6 +28,10 @@ class Gap:
     channel: Channel
     from_seq: int
     to_seq: int
+
+
+Entry = tuple[Message, int] | Message | Gap | Missed
+"""What waits; a message with the number of those that it stands for, or by itself."""
 
 
 class Outbox:
@@ -59,7 +66,7 @@ class Outbox:
         self._now_iso = now_iso
         # Keys: the slot of what can be replaced, a running number for what keeps its order, the
         # channel for its gap. Values of slots have the number of those they stand for.
-        self._entries: dict[Slot | int | Channel, tuple[Message, int] | Message | Gap] = {}
+        self._entries: OrderedDict[Slot | int | Channel, Entry] = OrderedDict()
         self._number = 0
         self.held = 0
         self.folded = 0
@@ -101,21 +108,21 @@ class Outbox:
         # Not counted, unless it takes the place of one that was owed: hence the -1.
         self._entries[slot] = (message, older[1] if isinstance(older, tuple) else -1)
 
-    def replay(self, message: Message) -> None:
-        """Take a message that the client has missed: it comes as it was, in its order."""
-        self._number += 1
-        # As a reference to what the history holds: not among the bytes that are bounded.
-        self._entries[self._number] = (message, 0)
+    def replay(self, missed: Missed | list[Message]) -> None:
+        """Take what the client has missed: it comes as it was, in its order, unbounded."""
+        for each in missed if isinstance(missed, list) else [missed]:
+            self._number += 1
+            self._entries[self._number] = each if isinstance(each, Missed) else (each, 0)
 
     def seal(self) -> None:
         """Let gaps end here: what is lost from now on is another one, in its own place."""
         for channel in [key for key in self._entries if isinstance(key, Channel)]:
             self._number += 1
             # Where it stands; a dictionary keeps the place of a key, not of a value.
-            self._entries = {
-                self._number if key is channel else key: entry
+            self._entries = OrderedDict(
+                (self._number if key is channel else key, entry)
                 for key, entry in self._entries.items()
-            }
+            )
 
     def _keep(self, message: Message) -> None:
         """Keep a message in its order, or let it become part of a gap."""
@@ -165,16 +172,24 @@ class Outbox:
         parts: list[bytes] = []
         size = 0
         while self._entries and size < limit:
-            frame = self._frame(next(iter(self._entries)))
+            # Not the first of an iterator: that passes all that were taken before, each time.
+            key, entry = self._entries.popitem(last=False)
+            frame = self._frame(entry, limit - size)
+            if isinstance(entry, Missed) and len(entry):
+                self._entries[key] = entry
+                self._entries.move_to_end(key, last=False)
             parts.append(frame)
             size += len(frame)
         return b"".join(parts)
 
-    def _frame(self, key: Slot | int | Channel) -> bytes:
-        entry = self._entries.pop(key)
+    def _frame(self, entry: Entry, limit: int) -> bytes:
+        if isinstance(entry, Missed):
+            messages, lost = entry.next(limit)
+            gap = b"" if lost is None else self._gap(entry.channel, lost)
+            self.taken += len(messages)
+            return gap + b"".join(each.shaped(self._shape(each)) for each in messages)
         if isinstance(entry, Gap):
-            seqs = (entry.from_seq, entry.to_seq)
-            return wire.frame(wire.gap(entry.channel.name, seqs, "slow_consumer", self._now_iso()))
+            return self._gap(entry.channel, (entry.from_seq, entry.to_seq))
         self.taken += 1
         message, count = (entry, 0) if isinstance(entry, Message) else entry
         if count > 0:
@@ -186,3 +201,6 @@ class Outbox:
         if isinstance(entry, Message):
             self.held -= len(message.frame)
         return message.shaped(shape)
+
+    def _gap(self, channel: Channel, seqs: tuple[int, int]) -> bytes:
+        return wire.frame(wire.gap(channel.name, seqs, "slow_consumer", self._now_iso()))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable
-from itertools import islice
 from typing import Annotated
 
 import orjson
@@ -93,7 +92,7 @@ class Queries:
             if position.epoch != channel.epoch or not first - 1 <= since <= channel.seq:
                 payloads.append(resume.gap(self._hub, channel, position, upto=first - 1))
                 since = first - 1
-            messages = list(islice(kept.after(since) or (), query.limit))
+            messages = kept.after(since, query.limit)
         messages = list(_within(messages, MAX_BYTES))
         until = messages[-1].seq if messages else since
         payloads += [wire.payload_of(message.frame) for message in messages]

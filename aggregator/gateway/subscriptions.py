@@ -77,15 +77,12 @@ class Plan:
         """Return the terms on which messages of a channel are sent."""
         return self._groups.get(self._group(channel), ALL)
 
-    def at_its_rate(self, missed: list[Message]) -> list[Message]:
-        """Return of missed messages of a channel those that are due at the session's rate."""
-        channel = missed[0].channel if missed else None
-        if channel is None or self.of(channel).max_hz is None:
-            return missed
-        # Each instrument's latest, in the place of that; the rest as it is.
-        latest: dict[Slot | int, Message] = {}
-        for message in missed:
-            key = message.slot or message.seq
-            latest.pop(key, None)
-            latest[key] = message
-        return [message.settled() for message in latest.values()]
+
+def latest(missed: list[Message]) -> list[Message]:
+    """Return of messages each instrument's latest, in the place of that; the rest as it is."""
+    found: dict[Slot | int, Message] = {}
+    for message in missed:
+        key = message.slot or message.seq
+        found.pop(key, None)
+        found[key] = message
+    return [message.settled() for message in found.values()]

@@ -10,7 +10,7 @@ import pytest
 from docs.pages import PAGES, ROOT, code, names, section, table, text_of
 from pydantic import SecretStr
 
-from aggregator import app, cli, config, registry
+from aggregator import app, cli, config, registry, sections
 from aggregator.gateway import answers, protocol
 from aggregator.ingest.counters import FeedCounters
 from aggregator.ingest.streamer import Reason
@@ -226,7 +226,7 @@ def test_budgets():
     for cls in OURS:
         [row] = [r for r in rows if code(r["exchange"]) == [cls.exchange]]
         assert row["per minute"] == str(cls.budget.per_minute or "none")
-        secrets = {key: SecretStr("x") for key, _ in config._secrets(cls)}
+        secrets = {key: SecretStr("x") for key, _ in sections.secrets_of(cls)}
         with_key = cls.budget_for(cls.options_type.model_construct(**secrets))
         assert with_key.per_minute == cls.budget.per_minute
         month = str(cls.budget.per_month or "none")
@@ -238,7 +238,7 @@ def test_budgets():
 def test_credentials():
     """The table's names are those that the code fills."""
     named = set(names(table(section("operations", "### Credentials"), "credential")))
-    secrets = {name for cls in OURS for _, name in config._secrets(cls)}
+    secrets = {name for cls in OURS for _, name in sections.secrets_of(cls)}
     assert named - {"<exchange>_<field>"} == secrets | {"ops_token"}
     unit = (ROOT / "systemd/aggregator.service").read_text()
     assert set(re.findall(r"LoadCredential=(\w+):", unit)) == secrets | {"ops_token"}

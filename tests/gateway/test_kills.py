@@ -18,7 +18,7 @@ from gateway.conftest import Daemon
 from gateway.test_model import Transport
 from gateway.wsclient import TEXT, Client, Gone, frame
 
-from aggregator.gateway import session as session_module
+from aggregator.gateway import commands
 from aggregator.gateway.outbox import Gap, Outbox
 from aggregator.gateway.sessions import Sessions
 from aggregator.hub import Hub
@@ -226,8 +226,8 @@ def test_received_and_declared_is_sent(seed):
 
 def test_it_would_be_noticed(monkeypatch):
     """Without the gap of a client that comes back, the rounds above fail."""
-    real = session_module.resume
-    monkeypatch.setattr(session_module, "resume", lambda *args: real(*args)._replace(gaps=[]))
+    real = commands.resume
+    monkeypatch.setattr(commands, "resume", lambda *args: real(*args)._replace(gaps=[]))
     with pytest.raises(AssertionError, match="no word of what was lost"):
         World(0).rounds(1500)
 
@@ -236,10 +236,9 @@ def test_it_would_be_noticed_of_slow_readers(monkeypatch):
     """Without the gap of a client that reads too slowly, they fail as well."""
     real = Outbox._frame
 
-    def silent(self: Outbox, key: Any) -> bytes:
-        gap = isinstance(self._entries[key], Gap)
-        whole = real(self, key)
-        return b"" if gap else whole
+    def silent(self: Outbox, entry: Any, limit: int) -> bytes:
+        whole = real(self, entry, limit)
+        return b"" if isinstance(entry, Gap) else whole
 
     monkeypatch.setattr(Outbox, "_frame", silent)
     with pytest.raises(AssertionError, match="Differing"):

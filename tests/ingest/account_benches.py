@@ -122,7 +122,9 @@ class Bench:
         self.engine = simulator.engine
         self.truth = self.engine.accounts.of(self.venue, "main")
 
-    def place(self, side="buy", size="0.1", price=None, *, held=True, instrument="BTC/USDT", **more):
+    def place(
+        self, side="buy", size="0.1", price=None, *, held=True, instrument="BTC/USDT", **more
+    ):
         one = self.engine.instrument(self.venue, instrument)
         given = {"price": None if price is None else Decimal(price), "held": held and bool(price)}
         given["size"] = None if size is None else Decimal(size)
@@ -134,38 +136,41 @@ class Bench:
 
     def agrees(self):
         """Return what of the client's view is not as it truly is; empty if nothing."""
-        client, wrong = self.client, []
+        return [*self._orders_differ(), *self._fills_differ(), *self._balances_differ()]
+
+    def _orders_differ(self):
         for order in self.truth.open.values():
-            told = client.orders.get(str(order.id))
+            told = self.client.orders.get(str(order.id))
             if told is None or told["status"] not in OPEN:
-                wrong.append(("not open", order.id, told))
-        for told in client.orders.values():
+                yield ("not open", order.id, told)
+        for told in self.client.orders.values():
             true = self.truth.find(int(told["order_id"]), "")
-            if Decimal(told["filled_quantity"]) != true.filled:
-                wrong.append(("filled", told, str(true.filled)))
-            if (told["status"] in OPEN) != true.working:
-                wrong.append(("status", told, true.state))
+            given = (Decimal(told["filled_quantity"]), told["status"] in OPEN)
+            if given != (true.filled, true.working):
+                yield ("order", told, true.describe())
             if true.filled and told["avg_price"]:
                 error = abs(Decimal(told["avg_price"]) / true.average() - 1)
-                wrong += [("average", told)] if error > Decimal("1e-7") else []
-        true_fills = {str(f.id): f for f in self.truth.fills}
-        if missing := true_fills.keys() - client.fills.keys():
-            wrong.append(("fills missing", sorted(missing)))
-        for key, told in client.fills.items():
+                yield from [("average", told)] if error > Decimal("1e-7") else []
+
+    def _fills_differ(self):
+        true_fills = {str(fill.id): fill for fill in self.truth.fills}
+        if missing := true_fills.keys() - self.client.fills.keys():
+            yield ("fills missing", sorted(missing))
+        for key, told in self.client.fills.items():
             true = true_fills[key]
             given = (told["order_id"], told["symbol"], told["side"], told["fee_asset"])
+            given += tuple(Decimal(told[name]) for name in ("price", "quantity", "fee"))
             name = f"{true.instrument.base}/{true.instrument.quote}"
-            if given != (str(true.order_id), name, true.side.upper(), true.fee_currency):
-                wrong.append(("fill", told))
-            amounts = [Decimal(told[n]) for n in ("price", "quantity", "fee")]
-            if amounts != [true.price, true.size, true.fee]:
-                wrong.append(("fill", told, true.describe()))
+            real = (str(true.order_id), name, true.side.upper(), true.fee_currency)
+            if given != (*real, true.price, true.size, true.fee):
+                yield ("fill", told, true.describe())
+
+    def _balances_differ(self):
         for asset, true in self.truth.balances.items():
-            told = client.balances.get(asset, {"available": "0", "frozen": "0"})
-            have = tuple(Decimal(told[n]) for n in ("available", "frozen"))
+            told = self.client.balances.get(asset, {"available": "0", "frozen": "0"})
+            have = tuple(Decimal(told[name]) for name in ("available", "frozen"))
             if have != (true.available, true.frozen):
-                wrong.append(("balance", asset, told, str(true)))
-        return wrong
+                yield ("balance", asset, told, str(true))
 
     async def settled(self):
         """Wait until the client's view is the truth, and check that."""
@@ -174,23 +179,29 @@ class Bench:
         except TimeoutError:
             raise AssertionError(self.agrees()) from None
 
-    async def live(self):
+    async def reached(self, state):
         async with asyncio.timeout(PATIENCE_S):
-            while self.status.state != "live":
+            while self.status.state != state:  # noqa: ASYNC110 - nobody is told of states
                 await asyncio.sleep(0.005)
+
+    async def live(self):
+        await self.reached("live")
 
 
 @asynccontextmanager
-async def running(kind="okx", simulator=None, **given):
+async def running(kind="okx", **given):
     """Run an account at a simulated venue; afterwards nothing of it is left."""
-    if simulator is None:
-        async with (
-            # What it allows in a minute the tests of kills use up in a second.
-            Simulator(ticks_per_s=0, binance_weight_limit=10**9) as simulator,
-            running(kind, simulator, **given) as bench,
-        ):
-            yield bench
-        return
+    # What Binance allows in a minute the tests of kills use up in a second.
+    async with (
+        Simulator(ticks_per_s=0, binance_weight_limit=10**9) as simulator,
+        running_at(simulator, kind, **given) as bench,
+    ):
+        yield bench
+
+
+@asynccontextmanager
+async def running_at(simulator, kind, **given):
+    """Run an account at the venue of this simulator."""
     hub = Hub()
     account = account_of(simulator, kind, **given)
     config = Config("test", Server(), (), accounts=(account,))

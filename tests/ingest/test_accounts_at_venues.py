@@ -1,4 +1,4 @@
-"""Accounts at simulated venues over real sockets: every kind of event, and nothing lost by kills."""
+"""Accounts at simulated venues over real sockets: every kind of event; kills lose nothing."""
 
 from __future__ import annotations
 
@@ -70,7 +70,9 @@ def act(bench, rng, orders):
     elif what < 0.85:
         bench.engine.cancel(bench.truth, rng.choice(working))
     elif what < 0.95:
-        bench.place(rng.choice(["buy", "sell"]), "0.001", instrument=rng.choice(["BTC/USDT", "ETH/USDT"]))
+        bench.place(
+            rng.choice(["buy", "sell"]), "0.001", instrument=rng.choice(["BTC/USDT", "ETH/USDT"])
+        )
     else:
         bench.engine.deposit(bench.truth, rng.choice(["SOL", "USDT"]), Decimal("1.25"))
 

@@ -51,9 +51,10 @@ class Okx:
         return rest
 
 
-async def okx_rest(client, simulator, key, method, path, *, body=None, **headers):
+async def okx_rest(client, simulator, key, method, path, *, body=None, headers=None):
     """Return status and body of a signed request; `headers` replace or, with None, leave out."""
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    headers = headers or {}
     timestamp = headers.get("timestamp", now)
     text = "" if body is None else json.dumps(body)
     sign = signatures.okx(key.secret, timestamp or "", method, f"/api/v5/{path}", text)

@@ -20,9 +20,8 @@ async def test_what_needs_no_key(api):
     """`ping` and `time` answer with the id, a status and the used weight."""
     answer = await api.call("ping")
     weight = {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1}
-    assert answer == {
-        "id": "x1", "status": 200, "result": {}, "rateLimits": [weight | {"limit": 6000, "count": 1}],
-    }  # fmt: skip
+    weight |= {"limit": 6000, "count": 1}
+    assert answer == {"id": "x1", "status": 200, "result": {}, "rateLimits": [weight]}
     assert abs((await api.call("time"))["result"]["serverTime"] - time.time() * 1000) < 5000
     assert "rateLimits" not in await api.call("v3/time", returnRateLimits=False)
 
