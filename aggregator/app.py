@@ -26,6 +26,7 @@ from .gateway.fanout import Fanout
 from .gateway.server import Server
 from .gateway.sessions import Sessions
 from .hub import Hub
+from .ingest.accounts import Accounts
 from .ingest.feeds import Ingest
 from .model import Heartbeat, State
 from .publishing import Publisher
@@ -80,6 +81,7 @@ class Daemon:
         self.sessions = Sessions(self.hub, config.server, loop.time, self.keyring)
         self.fanout = Fanout(self.hub, config.server.flush_window_s, self._watchdog.moved)
         self.ingest = Ingest(self.hub, config)
+        self.accounts = Accounts(self.hub, config, self.ingest.dial)
         feeds = [feed.name for feed in config.feeds]
         self.publisher = Publisher(self.hub, config.server.publish_channels, feeds)
         self.server = Server(
@@ -94,7 +96,9 @@ class Daemon:
             publisher=self.publisher,
             sockets=sockets,
         )
-        metrics = Metrics(self.hub, self.sessions, self.fanout, self.ingest, self.server)
+        metrics = Metrics(
+            self.hub, self.sessions, self.fanout, self.ingest, self.server, self.accounts
+        )
 
     async def run(self, stop: asyncio.Event) -> None:
         """
@@ -124,6 +128,7 @@ class Daemon:
                 tasks.create_task(self._pulse(), name="pulse"),
                 tasks.create_task(self._status(), name="status"),
                 tasks.create_task(self._forget(), name="history"),
+                tasks.create_task(self.accounts.run(), name="accounts"),
             ]
             ingest = tasks.create_task(self.ingest.run(), name="ingest")
             self._announce()
@@ -164,6 +169,7 @@ class Daemon:
 
     def reload(self, config: Config) -> None:
         """Go over to what another configuration says of tokens; the rest needs a restart."""
+        logs.hide(config.secrets())
         self.keyring.replace(config.tokens, config.users, config.jwt)
         log.info("tokens read again: %d keys", len(config.tokens))
 

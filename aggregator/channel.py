@@ -170,6 +170,7 @@ class Channel:
         instruments: those it is known to have; `None` where the venue has yet to say.
         history: how many messages are kept for clients that come back.
         key: what it is found by, where others have the same name.
+        open_to_all: every name may be an instrument of it, at any time.
 
     """
 
@@ -183,6 +184,7 @@ class Channel:
         "last_gap",
         "listeners",
         "name",
+        "open_to_all",
         "seq",
         "slots",
         "stale",
@@ -198,9 +200,11 @@ class Channel:
         *,
         history: int = 0,
         key: str = "",
+        open_to_all: bool = False,
     ) -> None:
         self.name = name
         self.key = key or name
+        self.open_to_all = open_to_all
         self.exchange = exchange
         self.epoch = epoch
         self.seq = 0
@@ -222,8 +226,12 @@ class Channel:
         if slot is not None and slot.last is not None:
             return True
         if self.instruments is None:
-            return not self.seq and instrument != ""
+            return not self.seq and not self.open_to_all and instrument != ""
         return instrument in self.instruments
+
+    def may_have(self, instrument: str) -> bool:
+        """Whether a subscription to just this instrument of it is one."""
+        return self.has(instrument) or (self.open_to_all and instrument != "")
 
     def withdraw(self, instrument: str) -> None:
         """Forget an instrument and its last value, which would look like a present one."""

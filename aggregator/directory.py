@@ -51,11 +51,21 @@ class Directory:
         return self._clock_ns() // 1000
 
     def add_channel(
-        self, name: str, exchange: str, instruments: Iterable[str] | None = None
+        self,
+        name: str,
+        exchange: str,
+        instruments: Iterable[str] | None = None,
+        *,
+        open_to_all: bool = False,
     ) -> Channel:
-        """Create a channel; `instruments` are those it is known to have."""
+        """Create a channel; its arguments are those of `Channel`."""
         channel = self.channels[name] = Channel(
-            name, exchange, self.epoch, instruments, history=self._history
+            name,
+            exchange,
+            self.epoch,
+            instruments,
+            history=self._history,
+            open_to_all=open_to_all,
         )
         return channel
 
@@ -85,7 +95,7 @@ class Directory:
         if name == EVERYWHERE:
             return [c for c in self.channels.values() if c.exchange and c.has(instrument)]
         channel = self.channels.get(name)
-        if channel is None or (colon and not (channel.exchange and channel.has(instrument))):
+        if channel is None or (colon and not (channel.exchange and channel.may_have(instrument))):
             return []
         return [channel]
 

@@ -251,11 +251,9 @@ class Hub(Directory):
         """Put a session into an audience of those who want the same, and every message of it."""
         return self.audiences.join(session, Key(wants, shape, None))
 
-    def join_paced(
-        self, session: Session, wants: Wants, max_hz: float, shape: Shape = WHOLE
-    ) -> PacedAudience:
+    def join_paced(self, session: Session, key: Key) -> PacedAudience:
         """Put a session into an audience of those who want the same at the same rate."""
-        return self.paced.join(session, Key(wants, shape, max_hz))
+        return self.paced.join(session, key)
 
     def leave(self, session: Session, audience: Audience) -> bytes:
         """

@@ -32,6 +32,7 @@ def publish(event: Mapping[str, Any]) -> Published:
     Raises:
         RuntimeError: no daemon runs in this process.
         ValueError: it is no such event (pydantic's ValidationError is one).
+        TypeError: it can't be written as JSON.
         ConflictError: another event has its key, or the channel is not open for it.
 
     """

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, StringConstraints, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SecretStr,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -95,7 +103,16 @@ class User(Section):
     """`[users.<id>]`: what is asked of a user besides a token."""
 
     totp_secret: OptionalSecret = None
-    """A one-time code by this secret, in base 32 (RFC 6238); better given by a variable."""
+    """A one-time code by this secret, in base 32, 26 characters or more; better by a variable."""
+
+    @field_validator("totp_secret")
+    @classmethod
+    def _is_a_secret(cls, value: SecretStr | None) -> SecretStr | None:
+        text = "" if value is None else value.get_secret_value().replace(" ", "")
+        # RFC 4226, section 4: 128 bits at least.
+        if value is not None and not re.fullmatch(r"[A-Za-z2-7]{26,}=*", text):
+            raise ValueError("has to be 26 or more characters of base 32 (A-Z, 2-7)")
+        return value
 
 
 class Jwt(Section):
@@ -142,7 +159,7 @@ class _Document(PydanticBaseSettingsSource):
 
 
 class Settings(BaseSettings):
-    """The whole configuration, before the feeds' sections are checked by their connectors."""
+    """The whole configuration, before sections are checked by their connectors."""
 
     model_config = SettingsConfigDict(extra="forbid", frozen=True)
 
@@ -153,6 +170,7 @@ class Settings(BaseSettings):
     jwt: Jwt | None = None
     credentials: dict[str, SecretStr] = {}
     feeds: dict[FeedName, dict[str, Any]] = {}
+    accounts: dict[FeedName, dict[str, Any]] = {}
 
     @classmethod
     def settings_customise_sources(  # noqa: D102 - pydantic-settings' hook

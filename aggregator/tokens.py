@@ -23,6 +23,9 @@ MAX_BYTES = 8192
 """Of a token; longer ones are not even looked at."""
 STEP_S = 30
 """A one-time code is good for so long, and for as long before and after: RFC 6238, 5.2."""
+MAX_WRONG_CODES = 5
+"""In a row, of one user; then none is looked at for `LOCKED_S`."""
+LOCKED_S = 600.0
 _KEY = re.compile(r"agg_([a-z0-9]{1,32})_([A-Za-z0-9_-]{20,128})")
 _NONE = "sha256$00$" + 64 * "0"
 
@@ -49,6 +52,8 @@ class Identity(NamedTuple):
     """Of a key: while the configuration has it, it is good."""
     expires: float | None = None
     """Seconds since the epoch, of a JSON Web Token."""
+    proof: str = ""
+    """What it was checked against: with another one it is no longer good."""
 
 
 class RejectedError(Exception):
@@ -94,8 +99,11 @@ class Keyring:
         self._users = users
         self._jwt = jwt
         self._now = now
-        # The last step of which a user's code was taken: no code twice.
+        # The last step of which a user's code was taken: no code twice, not even by a restart.
         self._steps: dict[int, int] = {}
+        self._began = int(now()) // STEP_S
+        # Of users: how many codes in a row were wrong, and when the last.
+        self._wrong: dict[int, tuple[int, float]] = {}
 
     def replace(
         self, tokens: Mapping[str, Token], users: Mapping[int, User], jwt: Jwt | None
@@ -129,8 +137,10 @@ class Keyring:
         """Whether somebody may stay who has shown a token before."""
         if identity.token_id is not None:
             token = self._tokens.get(identity.token_id)
-            return token is not None and (token.user, token.role) == identity[:2]
-        return self._jwt is not None and (identity.expires or 0) > self._now()
+            said = (identity.user_id, identity.role, identity.proof)
+            return token is not None and (token.user, token.role, token.hash) == said
+        same = self._jwt is not None and _fingerprint(self._jwt) == identity.proof
+        return same and (identity.expires or 0) > self._now()
 
     def _by_key(self, token_id: str, secret: str) -> Identity:
         token = self._tokens.get(token_id)
@@ -140,7 +150,7 @@ class Keyring:
         same = hmac.compare_digest(hashed(secret, salt), known)
         if token is None or not same:
             raise RejectedError("unknown")
-        return Identity(token.user, Role(token.role), token_id)
+        return Identity(token.user, Role(token.role), token_id, proof=known)
 
     def _by_jwt(self, token: str, config: Jwt) -> Identity:
         # Only here: it takes 30 ms and some megabytes to import.
@@ -156,11 +166,12 @@ class Keyring:
                 options={"require": ["exp", "nbf", "aud", "sub"]},
             )
             user_id, role = _user(claims["sub"]), Role(claims.get("role", Role.READER))
+            expires = float(claims["exp"])
         except jwt.ExpiredSignatureError:
             raise RejectedError("expired") from None
-        except (jwt.PyJWTError, ValueError, TypeError):
+        except (jwt.PyJWTError, ValueError, TypeError, OverflowError):
             raise RejectedError("invalid") from None
-        return Identity(user_id, role, expires=float(claims["exp"]))
+        return Identity(user_id, role, expires=expires, proof=_fingerprint(config))
 
     def _check_code(self, user_id: int, otp: str | None) -> None:
         user = self._users.get(user_id)
@@ -168,15 +179,22 @@ class Keyring:
             return
         if otp is None:
             raise RejectedError("otp_missing")
+        now = self._now()
+        count, last = self._wrong.get(user_id, (0, 0.0))
+        # Who has the key could else try all the codes there are: three of a million are good.
+        if count >= MAX_WRONG_CODES and now - last < LOCKED_S:
+            raise RejectedError("otp_locked")
         import pyotp  # noqa: PLC0415
 
         totp = pyotp.TOTP(user.totp_secret.get_secret_value())
-        step = int(self._now()) // STEP_S
+        step = int(now) // STEP_S
         for each in (step - 1, step, step + 1):
             good = hmac.compare_digest(totp.generate_otp(each).encode(), otp.encode())
-            if good and each > self._steps.get(user_id, -1):
+            if good and each > self._steps.get(user_id, self._began):
                 self._steps[user_id] = each
+                self._wrong.pop(user_id, None)
                 return
+        self._wrong[user_id] = (count + 1, now)
         raise RejectedError("otp_wrong")
 
 
@@ -191,3 +209,9 @@ def _user(subject: str) -> int:
     if not re.fullmatch(r"[1-9][0-9]{0,15}", subject):
         raise ValueError(subject)
     return int(subject)
+
+
+def _fingerprint(config: Jwt) -> str:
+    """Return what changes when web tokens are checked otherwise; nothing can be told from it."""
+    said = repr((config.algorithm, config.key(), config.audience, config.issuer))
+    return hashlib.sha256(said.encode()).hexdigest()

@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aggregator import wire
+from aggregator.audience import Key
 from aggregator.channel import Message
 from aggregator.hub import Hub
 from aggregator.model import BookUpdate, Heartbeat, Level, PriceUpdate, TradeExecuted
 from aggregator.paced import MAX_KEPT
-from aggregator.shape import SHAPES
+from aggregator.shape import SHAPES, WHOLE
 
 WANTS = frozenset({"a", "heartbeat"})
 INSTRUMENTS = ["X/Y", "Z/Y", "U/Y"]
@@ -52,7 +53,7 @@ class World:
 
     def join(self) -> tuple[Client, object]:
         client = Client()
-        return client, self.hub.join_paced(client, WANTS, self.max_hz)
+        return client, self.hub.join_paced(client, Key(WANTS, WHOLE, self.max_hz))
 
     def publish(self, instrument: str = "X/Y") -> None:
         self.hub.publish(self.channel, PriceUpdate(instrument, "1", b"{}"), 1)
@@ -168,7 +169,7 @@ def test_shape():
     world = World()
     clients = [Client(), Client()]
     for client in clients:
-        world.hub.join_paced(client, WANTS, 2, SHAPES[False, 0])
+        world.hub.join_paced(client, Key(WANTS, SHAPES[False, 0], 2))
     world.publish()
     world.run(0)
     assert "data" not in json.loads(wire.payload_of(clients[0].data))

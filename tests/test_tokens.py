@@ -53,7 +53,7 @@ def rejected(ring: Keyring, token: str, otp: str | None = None) -> str:
 
 def test_key():
     """It names its user and role; only its salted hash is kept, and each key has its own salt."""
-    assert keyring().check(KEY) == Identity(1001, Role.OPS, "k1")
+    assert keyring().check(KEY) == Identity(1001, Role.OPS, "k1", proof=HASH)
     assert KEY.removeprefix("agg_k1_") not in HASH
     assert HASH.split("$")[1] != tokens.create("k1")[1].split("$")[1]
 
@@ -84,7 +84,9 @@ def test_what_is_no_key(token, reason):
 def test_web_token():
     """It names its user; the role is reader if it does not say, and it lasts until it expires."""
     ring = keyring()
-    assert ring.check(web_token()) == Identity(7, Role.READER, None, 4_000_000_000.0)
+    found = ring.check(web_token())
+    assert found._replace(proof="") == Identity(7, Role.READER, None, 4_000_000_000.0)
+    assert SECRET not in repr(found)
     assert ring.check(web_token(role="admin")).role is Role.ADMIN
     assert ring.check(web_token(aud=["x", "aggregator"])).user_id == 7
 
@@ -103,6 +105,7 @@ def test_web_token():
         {"sub": "1_0"},
         {"sub": "somebody"},
         {"sub": "1" * 30},
+        {"exp": 10**400},
         {"role": "root"},
         {"role": 5},
     ],
@@ -161,7 +164,11 @@ def test_one_time_code():
     """The present one, or its neighbours; each once, and none older than one that was taken."""
     clock = Clock()
     secret = pyotp.random_base32()
+    clock.now -= 300
     ring, totp = keyring(clock, u1001=secret), pyotp.TOTP(secret)
+    # Of the time before the start nobody knows what was used.
+    assert rejected(ring, KEY, totp.at(NOW - 300)) == "otp_wrong"
+    clock.now += 300
     assert rejected(ring, KEY) == "otp_missing"
     assert rejected(ring, KEY, "000000x") == "otp_wrong"
     assert rejected(ring, KEY, "") == "otp_wrong"
@@ -180,9 +187,44 @@ def test_one_time_code():
 def test_a_wrong_token_uses_up_no_code():
     """Who does not have the key can't make the owner's code void."""
     secret = pyotp.random_base32()
-    ring, code = keyring(u1001=secret), pyotp.TOTP(secret).at(NOW)
+    ring, code = keyring(u1001=secret), pyotp.TOTP(secret).at(NOW + 30)
     assert rejected(ring, OTHER, code) == "unknown"
     assert ring.check(KEY, code).user_id == 1001
+
+
+def test_codes_can_not_be_tried():
+    """After five wrong ones none is looked at for ten minutes, not even the right one."""
+    clock = Clock()
+    secret = pyotp.random_base32()
+    ring, totp = keyring(clock, u1001=secret), pyotp.TOTP(secret)
+    clock.now += 60
+    for _ in range(5):
+        assert rejected(ring, KEY, "000000x") == "otp_wrong"
+    assert rejected(ring, KEY, totp.at(clock.now)) == "otp_locked"
+    # Of another user nothing is locked.
+    assert ring.check(web_token()).user_id == 7
+    clock.now += 600
+    assert ring.check(KEY, totp.at(clock.now)).user_id == 1001
+
+
+def test_web_tokens_checked_otherwise():
+    """With another secret or audience those that were good are not any more."""
+    clock = Clock()
+    ring = keyring(clock)
+    web = ring.check(web_token())
+    assert ring.still_good(web)
+    for changes in ({"secret": SecretStr("t" * 32)}, {"audience": "others"}):
+        ring.replace(
+            {}, {}, Jwt(**({"secret": SecretStr(SECRET), "audience": "aggregator"} | changes))
+        )
+        assert not ring.still_good(web)
+
+
+@pytest.mark.parametrize("secret", ["JBSWY3DPEHPK3PXP", "not base 32 at all, not at all", "1" * 30])
+def test_secret_of_codes(secret):
+    """It has 128 bits, in base 32; else the configuration says so."""
+    with pytest.raises(ValidationError):
+        User(totp_secret=SecretStr(secret))
 
 
 def test_still_good():

@@ -51,14 +51,20 @@ class Access:
             identity = self.keyring.check(token, otp)
         except RejectedError as e:
             self.rejected[e.reason] += 1
-            self._failures[address] = (self.failures(address) + 1, self._now())
-            self._failures.move_to_end(address)
-            if len(self._failures) > MAX_ADDRESSES:
-                self._failures.popitem(last=False)
+            # Who lacks the code alone has shown a good token.
+            if e.reason != "otp_missing":
+                self.failed(address)
             raise
         self.accepted += 1
         self._failures.pop(address, None)
         return identity
+
+    def failed(self, address: str) -> None:
+        """Count a wrong token of an address."""
+        self._failures[address] = (self.failures(address) + 1, self._now())
+        self._failures.move_to_end(address)
+        if len(self._failures) > MAX_ADDRESSES:
+            self._failures.popitem(last=False)
 
     def failures(self, address: str) -> int:
         """Return how many tokens in a row were wrong that came from an address."""
@@ -75,21 +81,27 @@ class Access:
 
         Raises:
             web.HTTPUnauthorized: the token is not good.
-            web.HTTPTooManyRequests: too many were wrong.
+            web.HTTPTooManyRequests: neither were those before it.
 
         """
         token = bearer(request)
         if token is None:
             return None
+        # A good one is good, however many wrong ones come from the same address.
         address = request.remote or ""
-        if self.failures(address) >= MAX_FAILURES:
-            raise web.HTTPTooManyRequests(
-                text="too many wrong tokens", headers={hdrs.RETRY_AFTER: str(int(FORGIVEN_AFTER_S))}
-            )
         try:
             return self.show(address, token)
-        except RejectedError:
-            raise unauthorized("the token is not good") from None
+        except RejectedError as e:
+            missing = e.reason == "otp_missing"
+            said = "a one-time code is needed, with auth" if missing else "the token is not good"
+            raise self.refusal(address, said) from None
+
+    def refusal(self, address: str, text: str) -> web.HTTPException:
+        """Return what a wrong token over HTTP is answered with: 429 if there were many."""
+        if self.failures(address) <= MAX_FAILURES:
+            return unauthorized(text)
+        headers = {hdrs.RETRY_AFTER: str(int(FORGIVEN_AFTER_S))}
+        return web.HTTPTooManyRequests(text="too many wrong tokens", headers=headers)
 
     def require(self, request: web.Request, role: Role) -> Identity:
         """

@@ -72,6 +72,7 @@ class Commands(Delivery):
         elif isinstance(command, protocol.Auth):
             self._authenticate(command)
         else:
+            self._check_allowed(command.id)
             gone = dict.fromkeys(command.channels)
             keys = {self._key(want) for want in gone}
             terms = {want: each for want, each in self.terms().items() if want not in keys}
@@ -84,7 +85,10 @@ class Commands(Delivery):
         except RejectedError as e:
             said = "a one-time code is needed" if e.reason == "otp_missing" else "not a good token"
             if access.failures(self.address) < MAX_FAILURES:
-                self._all.pause_reading(self.transport, access.pause_s(self.address))
+                # Also for those that it has sent already.
+                pause_s = access.pause_s(self.address)
+                self.spend(int(pause_s * self._all.config.max_commands_per_s))
+                self._all.pause_reading(self.transport, pause_s)
                 raise Refusal(Code.UNAUTHORIZED, said, id=command.id) from None
             self.close(Close.UNAUTHORIZED, "too many wrong tokens")
             return
@@ -115,11 +119,11 @@ class Commands(Delivery):
         # Known only now: the next command pays for it.
         count = len(snapshot) + sum(map(len, resumed.missed.values()))
         self.spend(count // HEAVY_MESSAGES)
-        self.answer(terms, [*replies, *resumed.gaps], snapshot, resumed.missed)
+        self.answer(terms, [*replies, *resumed.gaps], snapshot, resumed.missed, frozenset(keys))
 
     def _key(self, want: str) -> str:
         """Return how the hub knows a subscription; empty for one that no client can have."""
-        if OWN in want:
+        if OWN in want.partition(":")[0]:
             return ""
         if want in private.NAMES:
             return own_key(want, self.identity.user_id) if self.identity else ""
@@ -155,7 +159,8 @@ class Commands(Delivery):
         else:
             terms[want] = ALL
             self._check_count(terms, None)
-            self.answer(terms, answer, self._all.hub.snapshot([want]))
+            snapshot = self._all.hub.snapshot([want])
+            self.answer(terms, answer, snapshot, asked=frozenset([want]))
 
     def _check_allowed(self, id_: protocol.Id) -> None:
         if self.identity is None and not self._all.config.anonymous:

@@ -15,13 +15,13 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from aggregator import wire
-from aggregator.audience import Audience, Wants
+from aggregator.audience import Audience, Key, Wants
 from aggregator.channel import Message
 from aggregator.paced import PacedAudience
 from aggregator.shape import SHAPES, Shape
 
-from . import kernel
 from .outbox import Outbox
+from .peer import Peer
 from .resume import Missed
 from .subscriptions import ALL, Plan, Terms, latest
 
@@ -41,28 +41,23 @@ CLOSE_TIMEOUT_S = 2.0
 """How long a client may take to answer a close, and to read what is before it."""
 
 
-class Delivery:
+class Delivery(Peer):
     """The sending side of a session."""
 
     __slots__ = (
-        "_all",
         "_audiences",
-        "_closing",
         "_draining",
         "_outbox",
         "_paced",
         "_paused",
         "_plan",
-        "_slowed",
         "_wants",
         "deflate_bits",
         "over_since",
-        "transport",
     )
 
     def __init__(self, sessions: Sessions, deflate_bits: int) -> None:
-        self._all = sessions
-        self.transport: asyncio.Transport
+        super().__init__(sessions)
         self.deflate_bits = deflate_bits
         self._wants = NOTHING
         # Only where some subscription has terms of its own.
@@ -71,46 +66,28 @@ class Delivery:
         self._paced: tuple[PacedAudience, ...] = ()
         self._outbox: Outbox | None = None
         self._paused = False
-        self._slowed = False
-        self._closing = False
         self._draining = False
         self.over_since: float | None = None
 
     def begin(self, transport: asyncio.Transport) -> None:
-        """Join the audience of those who want nothing yet."""
+        """Begin on a transport."""
         self.transport = transport
+        if self._all.may_listen(self):
+            self.listen()
+
+    def listen(self) -> None:
+        """Join the audience of those who want nothing yet, unless it has joined one."""
+        if self._audiences or self._outbox is not None or self._closing:
+            return
         if self._paused:
             self._to_outbox()
         else:
             self._join()
 
-    def write(self, data: bytes) -> None:
-        """Pass whole frames to the client. Never raises."""
-        try:
-            self.transport.write(data)
-        except RuntimeError:
-            # uvloop raises where asyncio is silent: the transport is closing.
-            self._all.hub.failed_writes += 1
-
     @property
     def lagging(self) -> bool:
         """Whether the client is behind."""
         return self._outbox is not None
-
-    @property
-    def unsent(self) -> int:
-        """Bytes in the transport that the kernel has not taken yet."""
-        return self.transport.get_write_buffer_size()
-
-    @property
-    def behind(self) -> bool:
-        """Whether the client has been slow since its last pong."""
-        return self._slowed or kernel.outstanding(self.transport) > 0
-
-    @property
-    def progress(self) -> int:
-        """Bytes that the client's kernel has taken: it takes no more when the client reads none."""
-        return kernel.acknowledged(self.transport)
 
     @property
     def held(self) -> int:
@@ -154,10 +131,6 @@ class Delivery:
         self.write(wire.frame(code.to_bytes(2) + reason.encode()[:123], wire.CLOSE))
         self._all.abort_later(self, CLOSE_TIMEOUT_S)
 
-    def abort(self) -> None:
-        """Cut the connection."""
-        self.transport.abort()
-
     def terms(self) -> dict[str, Terms]:
         """Return the present subscriptions."""
         if self._plan is not None:
@@ -170,6 +143,7 @@ class Delivery:
         replies: Iterable[bytes],
         snapshot: Iterable[Message],
         missed: Mapping[str, Missed] = NOTHING_MISSED,
+        asked: Wants = NOTHING,
     ) -> None:
         """
         Answer, then send what is published from now on.
@@ -179,10 +153,11 @@ class Delivery:
             replies: the answers.
             snapshot: last values, that follow the answers.
             missed: before them, of channels by name, what the client has not had yet.
+            asked: the subscriptions that these are of.
 
         """
         outbox = self._to_outbox()
-        self._change(outbox, terms)
+        self._change(outbox, terms, asked)
         # What is lost up to here is told before the answer, and what follows behind it.
         outbox.seal()
         for payload in replies:
@@ -196,26 +171,36 @@ class Delivery:
             outbox.show(message)
         self._drain()
 
-    def _change(self, outbox: Outbox, terms: dict[str, Terms]) -> None:
-        """Go over to these subscriptions, while the outbox takes what is published."""
+    def _change(self, outbox: Outbox, terms: dict[str, Terms], asked: Wants) -> None:
+        """
+        Go over to these subscriptions, while the outbox takes what is published.
+
+        `asked` are those whose last values are about to be sent again.
+        """
         hub = self._all.hub
         hub.unregister(outbox, self._unpaced())
-        paced, self._paced = self._paced, ()
-        for audience in paced:
-            for message in hub.leave_paced(self, audience):
+        before = {audience.key: audience for audience in self._paced}
+        self._plan = None
+        keys: list[Key] = []
+        if any(each != ALL for each in terms.values()):
+            self._plan = Plan(terms, hub.channel)
+            keys = [
+                Key(some, SHAPES[each.raw, self.deflate_bits], each.max_hz)
+                for each, some in self._plan.parts.items()
+                if each.max_hz is not None
+            ]
+        # One that the command does not touch stays, and so does its pace.
+        stays = {key for key in before if key in keys and asked.isdisjoint(key.wants)}
+        for key, audience in before.items():
+            for message in hub.leave_paced(self, audience) if key not in stays else ():
                 outbox.offer(message)
+        self._paced = tuple(
+            before[key] if key in stays else hub.join_paced(self, key) for key in keys
+        )
         wants = frozenset(terms)
         if not self._wants <= wants:
             outbox.forget(lambda slot: not hub.wanted(slot, wants))
         self._wants = wants
-        self._plan = None
-        if any(each != ALL for each in terms.values()):
-            self._plan = Plan(terms, hub.channel)
-            self._paced = tuple(
-                hub.join_paced(self, some, each.max_hz, SHAPES[each.raw, self.deflate_bits])
-                for each, some in self._plan.parts.items()
-                if each.max_hz is not None
-            )
         hub.register(outbox, self._unpaced())
 
     def _unpaced(self) -> Wants:

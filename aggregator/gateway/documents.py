@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 
 from aggregator import __version__
 from aggregator.messages import AnyMessage, Error, Message
-from aggregator.publishing import Publication
+from aggregator.publications import Publication
 
 from . import answer_types, protocol
 from .operators import TestBroadcast
@@ -26,7 +26,7 @@ from .queries import HistoryQuery
 Schema = dict[str, Any]
 SCHEMAS = "#/components/schemas/"
 DESCRIPTION = "Market data of many exchanges on one WebSocket. What it all means: docs/protocol.md."
-COMMANDS = (protocol.Subscribe, protocol.Unsubscribe, protocol.Ping)
+COMMANDS = (protocol.Subscribe, protocol.Unsubscribe, protocol.Ping, protocol.Auth)
 
 
 class Operation(NamedTuple):
@@ -89,6 +89,13 @@ OPERATIONS = (
 )
 """What is answered in JSON, but for the two documents themselves."""
 BODIES = {"/ws/test": TestBroadcast, "/publish": Publication}
+FOR_READERS = (
+    "/channels",
+    "/why/{channel}",
+    "/latest/{channel}",
+    "/latest/{channel}/{instrument}",
+    "/history/{channel}",
+)
 WITH_TAG = ("/latest/", "/history/")
 _REFERENCE = re.compile(f'"{SCHEMAS}([^"]+)"')
 
@@ -147,7 +154,7 @@ def openapi() -> Schema:
         "paths": paths | {"/metrics": {"get": metrics}, "/client.js": {"get": client}},
         "components": {
             "schemas": schemas(),
-            "securitySchemes": {"ops_token": {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
     }
 
@@ -166,7 +173,8 @@ def _operation(each: Operation) -> Schema:
     }
     if each.path == "/readyz":
         responses["503"] = {"description": "Not all are.", "content": _json("Readiness")}
-    for status in each.errors:
+    wrong_token = {401, 429} if each.for_operators or each.path in FOR_READERS else set()
+    for status in sorted({*each.errors, *wrong_token}):
         responses[str(status)] = {"description": "A refusal.", "content": _json(Error.__name__)}
     if each.path.startswith(WITH_TAG):
         parameters.append({"name": "If-None-Match", "in": "header", "schema": text})
@@ -185,7 +193,10 @@ def _operation(each: Operation) -> Schema:
         operation["requestBody"] = {"required": True, "content": _json(body.__name__)}
     if each.for_operators:
         # On loopback without a token, too.
-        operation["security"] = [{"ops_token": []}, {}]
+        operation["security"] = [{"token": []}, {}]
+    elif each.path in FOR_READERS:
+        # Where `server.anonymous` is off.
+        operation["security"] = [{}, {"token": []}]
     return operation
 
 

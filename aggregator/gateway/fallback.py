@@ -72,15 +72,7 @@ async def serve(
     """
     transport = request.transport
     max_size = sessions.config.max_frame_bytes
-    response = _WebSocket(
-        autoclose=False,
-        autoping=False,
-        protocols=(SUBPROTOCOL,),
-        compress=False,
-        # aiohttp refuses messages of this size as well.
-        max_msg_size=max_size + 1,
-        decode_text=False,
-    )
+    response = _WebSocket.made(max_size)
     session = sessions.create(address, short=short)
     session.identity = identity
     try:
@@ -109,6 +101,19 @@ async def serve(
 
 class _WebSocket(web.WebSocketResponse):
     """aiohttp's WebSocket, for the handshake and for reading alone."""
+
+    @classmethod
+    def made(cls, max_size: int) -> _WebSocket:
+        """Return one that does nothing by itself, and takes messages of up to this size."""
+        return cls(
+            autoclose=False,
+            autoping=False,
+            protocols=(SUBPROTOCOL,),
+            compress=False,
+            # aiohttp refuses messages of this size as well.
+            max_msg_size=max_size + 1,
+            decode_text=False,
+        )
 
     async def close(self, *, code: int = 1000, message: bytes = b"", drain: bool = True) -> bool:
         """Do nothing: aiohttp closes after a fault and at the end, but the session does it."""

@@ -15,7 +15,6 @@ from aggregator.publishing import ConflictError, Publisher
 from aggregator.settings import Server as ServerConfig
 from aggregator.tokens import Role
 
-from .access import unauthorized
 from .answers import as_error, as_json
 from .origin import host_name, is_loopback
 from .sessions import Sessions
@@ -142,7 +141,10 @@ class Operators:
             access.require(request, Role.OPS)
             return
         self._sessions.counters.rejected["ops_token"] += 1
-        raise unauthorized("Authorization: Bearer with the ops token is needed")
+        if given:
+            access.failed(request.remote or "")
+        text = "Authorization: Bearer with the ops token is needed"
+        raise access.refusal(request.remote or "", text)
 
 
 async def _json_body(request: web.Request) -> bytes:
@@ -167,6 +169,8 @@ def _refusal(e: ValidationError, expected: str = "") -> web.Response:
     fault = e.errors(include_url=False, include_context=False, include_input=False)[0]
     if fault["type"] == "json_invalid":
         return as_error(400, "bad_json", "the body must be one JSON object")
+    if fault["type"] == "union_tag_invalid":
+        return as_error(400, "bad_command", "type: nothing of that kind can be published")
     named = fault["type"] != "extra_forbidden"
     place = ".".join(str(key) for key in fault["loc"]) if named else ""
     return as_error(400, "bad_command", f"{place or 'body'}: {fault['msg']}{expected}")

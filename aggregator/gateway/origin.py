@@ -47,7 +47,6 @@ def may_read(headers: Mapping[str, str], allowed: list[str]) -> dict[str, str]:
     shared = {
         "Access-Control-Allow-Origin": origin,
         "Access-Control-Expose-Headers": "ETag",
-        "Vary": "Origin",
     }
     if "Access-Control-Request-Method" in headers:
         shared |= {

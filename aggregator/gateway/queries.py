@@ -58,7 +58,8 @@ class Queries:
         messages = self._hub.snapshot([channel.name])
         payloads = [wire.payload_of(message.frame) for message in messages]
         fields = {"channel": channel.name, "epoch": channel.epoch, "seq": channel.seq}
-        return _answer(request, _with_messages(fields, payloads), _tag(channel, messages))
+        tag = f"{_tag(channel, messages)}-{channel.seq}"
+        return _answer(request, _with_messages(fields, payloads), tag)
 
     async def latest_of(self, request: web.Request) -> web.StreamResponse:
         """Answer the last value of one instrument."""

@@ -24,7 +24,7 @@ from .access import SUBPROTOCOL, subprotocols
 from .answers import Handler, answered, as_error, as_json
 from .http_log import HttpLog
 from .operators import Operators, Rotate
-from .origin import may_read, origin_allowed
+from .origin import host_name, may_read, origin_allowed
 from .queries import Queries
 from .sessions import Sessions
 
@@ -99,24 +99,7 @@ class Server:
         app = web.Application(
             middlewares=[self._errors_as_json], client_max_size=self._config.max_frame_bytes
         )
-        app.router.add_get("/ws", self._long_form, allow_head=False)
-        app.router.add_get("/ws/ticker", self._short_form, allow_head=False)
-        app.router.add_post("/ws/test", self._test)
-        app.router.add_post("/feeds/{name}/rotate", self._rotate)
-        app.router.add_post("/publish", self._publish)
-        app.router.add_get("/healthz", self._healthz)
-        app.router.add_get("/readyz", self._readyz)
-        app.router.add_get("/channels", self._for_readers(self._list_channels))
-        app.router.add_get("/why/{channel:.+}", self._for_readers(self._why))
-        app.router.add_get("/latest/{channel}", self._for_readers(self._queries.latest))
-        app.router.add_get(
-            "/latest/{channel}/{instrument:.+}", self._for_readers(self._queries.latest_of)
-        )
-        app.router.add_get("/history/{channel}", self._for_readers(self._queries.history))
-        app.router.add_get("/openapi.json", self._openapi)
-        app.router.add_get("/asyncapi.json", self._asyncapi)
-        app.router.add_get("/client.js", self._client)
-        app.router.add_get("/metrics", self._metrics_page)
+        self._add_routes(app.router)
         self._runner = web.AppRunner(
             app,
             access_log=None,
@@ -126,21 +109,44 @@ class Server:
             shutdown_timeout=1.0,
         )
         await self._runner.setup()
+        for site in self._sites(self._runner):
+            await site.start()
+        self.port = self._runner.addresses[0][1]
+
+    def _add_routes(self, router: web.UrlDispatcher) -> None:
+        router.add_get("/ws", self._long_form, allow_head=False)
+        router.add_get("/ws/ticker", self._short_form, allow_head=False)
+        router.add_post("/ws/test", self._test)
+        router.add_post("/feeds/{name}/rotate", self._rotate)
+        router.add_post("/publish", self._publish)
+        router.add_get("/healthz", self._healthz)
+        router.add_get("/readyz", self._readyz)
+        router.add_get("/channels", self._for_readers(self._list_channels))
+        router.add_get("/why/{channel:.+}", self._for_readers(self._why))
+        router.add_get("/latest/{channel}", self._for_readers(self._queries.latest))
+        router.add_get(
+            "/latest/{channel}/{instrument:.+}", self._for_readers(self._queries.latest_of)
+        )
+        router.add_get("/history/{channel}", self._for_readers(self._queries.history))
+        router.add_get("/openapi.json", self._openapi)
+        router.add_get("/asyncapi.json", self._asyncapi)
+        router.add_get("/client.js", self._client)
+        router.add_get("/metrics", self._metrics_page)
+
+    def _sites(self, runner: web.AppRunner) -> list[web.BaseSite]:
+        """Return where it listens: where somebody else does for it, or as configured."""
         sites: list[web.BaseSite] = [
-            web.SockSite(self._runner, sock, backlog=BACKLOG) for sock in self._sockets
+            web.SockSite(runner, sock, backlog=BACKLOG) for sock in self._sockets
         ]
-        sites = sites or [
+        return sites or [
             web.TCPSite(
-                self._runner,
+                runner,
                 self._config.host,
                 self._config.port,
                 backlog=BACKLOG,
                 reuse_address=True,
             )
         ]
-        for site in sites:
-            await site.start()
-        self.port = self._runner.addresses[0][1]
 
     @property
     def http_connections(self) -> int:
@@ -205,6 +211,8 @@ class Server:
         else:
             response = await answered(request, handler)
         response.headers.update(shared)
+        # Also where there is none, or one that may not read: a cache must not give it to others.
+        response.headers[hdrs.VARY] = hdrs.ORIGIN
         if response.status >= 400:
             self._sessions.counters.http_errors[response.status] += 1
         return response
@@ -259,7 +267,8 @@ class Server:
         return as_json(documents.openapi())
 
     async def _asyncapi(self, request: web.Request) -> web.Response:
-        return as_json(documents.asyncapi(request.headers.get(hdrs.HOST, "")))
+        host = request.headers.get(hdrs.HOST, "")
+        return as_json(documents.asyncapi(host if host_name(host) and host.isascii() else ""))
 
     async def _client(self, request: web.Request) -> web.Response:
         del request

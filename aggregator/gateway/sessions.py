@@ -74,7 +74,7 @@ class Sessions:
         self.access = Access(keyring or Keyring({}, {}, None), now)
         # Who has said who it is; and until when the others may wait, the first one first.
         self._known: dict[Commands, None] = {}
-        self._nameless: dict[Commands, float] = {}
+        self._nameless: dict[Delivery, float] = {}
         self.counters = Counters()
         self.receive_buffer = bytearray(RECEIVE_BYTES)
         self.heartbeats = Heartbeats(
@@ -127,11 +127,16 @@ class Sessions:
             self._nameless[session] = self.now() + ANONYMOUS_S
         session.start(transport, early)
 
+    def may_listen(self, session: Delivery) -> bool:
+        """Whether a session gets what is sent to everybody: not while it has to say who it is."""
+        return session not in self._nameless
+
     def know(self, session: Commands, identity: Identity) -> None:
         """Take note of who a session is."""
         session.identity = identity
         self._known[session] = None
         self._nameless.pop(session, None)
+        session.listen()
 
     def forget(self, session: Session) -> None:
         """Count a session out."""
@@ -173,8 +178,8 @@ class Sessions:
             session.close(Close.UNAUTHORIZED, "the token is no longer good")
         now = self.now()
         late = itertools.takewhile(lambda each: each[1] <= now, self._nameless.items())
-        for session in [session for session, _ in late]:
-            session.close(Close.UNAUTHORIZED, "no token was shown in time")
+        for nameless in [session for session, _ in late]:
+            nameless.close(Close.UNAUTHORIZED, "no token was shown in time")
 
     def close_slow(self) -> None:
         """Close who has been over `max_buffered_bytes` for `slow_after_s`."""

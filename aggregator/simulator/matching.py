@@ -26,7 +26,7 @@ from aggregator.simulator.depth import Books
 from aggregator.simulator.faults import plain
 from aggregator.simulator.market import Instrument, Market
 from aggregator.simulator.rules import RULES, Rules
-from aggregator.simulator.wanted import Refused, Wanted, check, levels, plan, to_freeze
+from aggregator.simulator.wanted import Refused, Wanted, bounded, check, levels, plan, to_freeze
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +120,7 @@ class Engine:
         """Fill `size` of an order by hand; all that is left if it is not given."""
         if not order.working or order.size is None:
             raise Refused("closed", f"order {order.id} is {order.state}")
+        bounded(size, price)
         size = order.remaining if size is None else size
         if not ZERO < size <= order.remaining:
             raise Refused("size", f"{size} is not within 0 and {order.remaining}")
@@ -144,6 +145,7 @@ class Engine:
 
     def deposit(self, account: Account, currency: str, amount: Decimal) -> None:
         """Credit an amount, or take a negative one away."""
+        bounded(amount)
         balance = account.balance(currency)
         with localcontext(EXACT):
             if balance.available + amount < 0:

@@ -3,12 +3,14 @@
 from dataclasses import dataclass
 from decimal import Decimal
 
-from aggregator.simulator.accounts import ZERO, Account, up
+from aggregator.simulator.accounts import ZERO, Account, down, up
 from aggregator.simulator.depth import Book
 from aggregator.simulator.market import Instrument
 
 TYPES = ("limit", "market", "post_only", "ioc", "fok")
 _LEVELS = 5
+_MOST = Decimal("1e15")
+_LEAST = Decimal("1e-18")
 
 # Prices and sizes, the best first.
 Levels = list[tuple[Decimal, Decimal]]
@@ -47,8 +49,16 @@ class Wanted:
         return self.instrument.quote if self.buys else self.instrument.base
 
 
+def bounded(*amounts: Decimal | None) -> None:
+    """Refuse amounts that nobody has: they could not be computed exactly."""
+    for amount in amounts:
+        if amount is not None and not (abs(amount) < _MOST and amount == down(amount, _LEAST)):
+            raise Refused("size", f"{amount} is too large, or has too many digits")
+
+
 def check(account: Account, wanted: Wanted) -> None:
     """Refuse what no order can be."""
+    bounded(wanted.size, wanted.price, wanted.quote_size)
     one = wanted.instrument
     if wanted.side not in ("buy", "sell") or wanted.type not in TYPES:
         raise Refused("type", f"no such order: {wanted.type} {wanted.side}")

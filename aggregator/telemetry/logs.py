@@ -59,12 +59,12 @@ class Discreet(logging.Formatter):
     def __init__(self, inner: logging.Formatter, secrets: Iterable[str]) -> None:
         super().__init__()
         self._inner = inner
-        self._secrets = tuple(secrets)
+        self.secrets = frozenset(secrets)
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
         line = self._inner.format(record)
-        for secret in self._secrets:
+        for secret in self.secrets:
             line = line.replace(secret, "********")
         return line
 
@@ -110,3 +110,10 @@ def set_up(
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # It says what it does to each job at each run; what matters of it, the poller says.
     logging.getLogger("apscheduler").setLevel(logging.ERROR)
+
+
+def hide(secrets: Iterable[str]) -> None:
+    """Leave these out of the log as well, from now on."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler.formatter, Discreet):
+            handler.formatter.secrets |= frozenset(secrets)

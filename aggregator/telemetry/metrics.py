@@ -220,6 +220,10 @@ class Metrics(Collector):
         )
         for name, text, count in counts:
             yield _counter(name, text, {(): count})
+        yield from self._of_what_sessions_did_by_kind()
+
+    def _of_what_sessions_did_by_kind(self) -> Iterator[Metric]:
+        counters = self._sessions.counters
         resumed = {str(whole).lower(): n for whole, n in counters.resumed.items()}
         tables: tuple[tuple[str, str, str, Mapping[Any, int]], ...] = (
             ("connections_rejected", "Refused at the handshake.", "reason", counters.rejected),

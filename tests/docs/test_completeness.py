@@ -239,7 +239,7 @@ def test_credentials():
     """The table's names are those that the code fills."""
     named = set(names(table(section("operations", "### Credentials"), "credential")))
     secrets = {name for cls in OURS for _, name in sections.secrets_of(cls)}
-    assert named - {"<exchange>_<field>"} == secrets | {"ops_token"}
+    assert named - {"<exchange>_<field>", "<account>_<field>"} == secrets | {"ops_token"}
     unit = (ROOT / "systemd/aggregator.service").read_text()
     assert set(re.findall(r"LoadCredential=(\w+):", unit)) == secrets | {"ops_token"}
 

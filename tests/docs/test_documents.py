@@ -130,7 +130,7 @@ def test_answers_to_operators(demo, openapi, route, path, body):
     operation = openapi["paths"][route]["post"]
     schema = operation["responses"][str(status)]["content"]["application/json"]["schema"]["$ref"]
     check(openapi, content, schema.rpartition("/")[2])
-    assert {"ops_token": []} in operation["security"]
+    assert {"token": []} in operation["security"]
 
 
 def test_messages_are_as_described(demo, asyncapi):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 
 import pyotp
 import pytest
 from gateway.conftest import Daemon
 from gateway.test_queries import get
-from gateway.wsclient import Client, Raw, eventually, handshake
+from gateway.wsclient import Client, Raw, eventually, frame, handshake
 from pydantic import SecretStr
 
 from aggregator import tokens
@@ -112,7 +113,8 @@ async def test_one_time_code(guarded):
     async with await guarded.connect() as client, await guarded.connect() as thief:
         answer = await client.ask(auth(OTHER))
         assert "one-time code" in answer["message"]
-        code = pyotp.TOTP(TOTP).now()
+        # The next one, since those of before the start are taken for used.
+        code = pyotp.TOTP(TOTP).at(time.time() + 30)
         assert (await client.ask(auth(OTHER, otp=code)))["user_id"] == 1002
         assert (await thief.ask(auth(OTHER, otp=code)))["code"] == "unauthorized"
 
@@ -120,6 +122,7 @@ async def test_one_time_code(guarded):
 async def test_wrong_ones_are_slowed(guarded, monkeypatch):
     """Each longer than the one before; five in a row end the connection with 4001."""
     pauses = []
+    guarded.sessions.now = lambda: 100.0 + sum(pauses)
     monkeypatch.setattr(guarded.sessions, "pause_reading", lambda _, s: pauses.append(s))
     async with await guarded.connect() as client:
         for _ in range(4):
@@ -174,8 +177,29 @@ async def test_token_at_the_handshake(guarded):
         await eventually(lambda: not len(guarded.sessions))
 
 
+async def test_sent_ahead(guarded):
+    """Wrong ones that are in one packet are not all looked at."""
+    async with await guarded.connect() as client:
+        await client.write(frame(json.dumps(auth(WRONG)).encode()) * 50)
+        answers = [await client.receive() for _ in range(5)]
+        kinds = [answer["code"] for answer in answers]
+        assert kinds[0] == "unauthorized"
+        assert kinds[-1] == "rate_limited"
+    assert guarded.sessions.access.rejected["unknown"] < 5
+
+
+async def test_missing_code_is_no_wrong_token(guarded):
+    """Who has a good key and no code is told so, and is not counted among those who guess."""
+    for expected in (401, 401):
+        status, _, body = await get(
+            guarded, "/feeds/prices/rotate", "POST", Authorization=f"Bearer {OTHER}"
+        )
+        assert (status, "one-time code" in body) == (expected, True)
+    assert guarded.sessions.access.failures("127.0.0.1") == 0
+
+
 async def test_wrong_token_at_the_handshake(guarded):
-    """401, and after five 429: there is no session."""
+    """401, and after five 429: there is no session. A good one is served all the same."""
     request = handshake(Authorization=f"Bearer {WRONG}")
     for expected in [401] * 5 + [429]:
         async with await Raw.open(guarded.port) as raw:
@@ -185,6 +209,10 @@ async def test_wrong_token_at_the_handshake(guarded):
             assert WRONG not in body.decode()
     assert headers["retry-after"] == "600"
     assert guarded.counters.accepted == 0
+    async with await Client.open(guarded.port) as client:
+        await client.write(handshake(Authorization=f"Bearer {READER}"))
+        assert (await client.head())[0] == 101
+        await client.pinged()
 
 
 async def test_not_in_the_query(guarded):
@@ -198,6 +226,10 @@ async def test_nobody_without_a_name(closed):
     """Without a token nothing is subscribed to; with one it is. HTTP is the same."""
     closed.publish(1)
     async with await closed.connect() as client, await closed.connect("/ws/ticker") as short:
+        # Not even what is said to everybody.
+        assert closed.sessions.broadcast("hello") == 0
+        command = {"type": "unsubscribe", "channels": ["prices"]}
+        assert (await client.ask(command))["code"] == "unauthorized"
         answer = await client.ask({"type": "subscribe", "channels": ["prices"], "id": 1})
         assert (answer["code"], answer["id"]) == ("unauthorized", 1)
         answer = await short.ask({"action": "subscribe", "symbol": "BTC/USDT"})
@@ -205,6 +237,8 @@ async def test_nobody_without_a_name(closed):
         await client.ask(auth(READER))
         await client.subscribe("prices")
         assert (await client.receive())["seq"] == 1
+        assert closed.sessions.broadcast("hello") == 1
+        assert (await client.receive())["message"] == "hello"
     for path in ("/channels", "/latest/prices", "/history/prices", "/why/prices"):
         assert (await get(closed, path))[0] == 401
         assert (await get(closed, path, Authorization=f"Bearer {READER}"))[0] == 200
@@ -216,11 +250,22 @@ async def test_who_does_not_say_who_it_is(closed, monkeypatch):
     monkeypatch.setattr("aggregator.gateway.sessions.ANONYMOUS_S", 0.0)
     async with await closed.connect() as client:
         assert (await client.closed())[0] == 4001
+        assert closed.sessions.broadcast("x") == 0
     monkeypatch.setattr("aggregator.gateway.sessions.ANONYMOUS_S", 10.0)
     async with await closed.connect() as client:
         await client.ask(auth(READER))
         closed.sessions.close_unknown()
         await client.pinged()
+
+
+async def test_replaced(guarded, keyring):
+    """Another key under the same id is another key: the sessions of the old one end."""
+    async with await guarded.connect() as client:
+        await client.ask(auth(READER))
+        token = Token(user=1001, hash=tokens.create("reader")[1])
+        keyring.replace({"reader": token}, {}, None)
+        guarded.sessions.close_unknown()
+        assert (await client.closed())[0] == 4001
 
 
 async def test_revoked(guarded, keyring):

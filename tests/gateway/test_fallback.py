@@ -465,12 +465,12 @@ async def test_limit_holds_for_who_waited(serve, monkeypatch):
 
 async def test_fault_of_our_own(daemon, caplog, monkeypatch):
     """A bug in the session is logged and ends that client alone, at once though it is behind."""
-    command = Session._command
+    command = Session.command
 
     def broken(session, text):
         return 1 // 0 if text == b"now" else command(session, text)
 
-    monkeypatch.setattr(Session, "_command", broken)
+    monkeypatch.setattr(Session, "command", broken)
     async with await daemon.connect(receive_buffer=4096) as slow, await daemon.connect() as other:
         await slow.subscribe("prices")
         while not daemon.sessions.lagging:

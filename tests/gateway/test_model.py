@@ -142,11 +142,22 @@ class Model:
         for entry in waiting:
             self.send(entry)
 
-    def change(self, wants: dict[str, Terms]) -> None:
+    def part(self, place: tuple[str, str]) -> tuple[Terms, frozenset[str]]:
+        """Return the terms of a place, and all that is wanted on these."""
+        terms = self.terms(place[0])
+        return terms, frozenset(w for w in self.wants if self.terms(w.split(":")[0]) == terms)
+
+    def change(self, wants: dict[str, Terms], asked: set[str]) -> None:
         """Want this from now on; of what waits, only that stays."""
         stays = Model(wants=wants)
         fewer = self.wants.keys() - wants.keys()
-        self.tick()
+        pending, self.pending = self.pending, []
+        for entry in pending:
+            part = self.part(entry.place)
+            if part == stays.part(entry.place) and not asked & part[1]:
+                self.pending.append(entry)
+            else:
+                self.add(entry)
         if fewer and self.waiting is not None:
             self.waiting = [e for e in self.waiting if e.place is None or stays.hits(e.place)]
         self.wants = wants
@@ -240,7 +251,7 @@ class Traffic(RuleBasedStateMachine):
     def due_to_subscribe(self, model: Model, channels: list[str], terms: Terms) -> None:
         names = list(dict.fromkeys(channels))
         good = [name for name in names if self.known(name)]
-        model.change(model.wants | dict.fromkeys(good, terms))
+        model.change(model.wants | dict.fromkeys(good, terms), set(good))
         positions = {c for name in good for c in self.known(name)}
         if good:
             model.add(Entry(None, ("subscribed", tuple(good), tuple(sorted(positions)))))
@@ -264,7 +275,8 @@ class Traffic(RuleBasedStateMachine):
     def unsubscribe(self, number: int, channels: list[str]) -> None:
         model = self.present[number][2]
         with model.collecting():
-            model.change({want: t for want, t in model.wants.items() if want not in channels})
+            left = {want: t for want, t in model.wants.items() if want not in channels}
+            model.change(left, set())
             model.add(Entry(None, ("unsubscribed", tuple(dict.fromkeys(channels)))))
         self.command(number, "unsubscribe", channels)
 

@@ -129,6 +129,45 @@ async def test_status(engine):
     assert (status, answer["code"]) == (409, "conflict")
 
 
+async def test_states_are_bounded(engine, monkeypatch):
+    """Of so many others than feeds are states told; of those it may go on."""
+    monkeypatch.setattr(publishing, "MAX_STATES", 2)
+    for feed, expected in (("a", 200), ("b", 200), ("c", 409), ("a", 200)):
+        body = {"type": "system_status", "data": STATUS | {"feed": feed}}
+        assert (await post(engine, body))[0] == expected
+
+
+async def test_any_instrument(engine):
+    """One that was never traded can be subscribed to, before the first trade and after."""
+    async with await engine.connect() as client:
+        await client.subscribe("engine:X@Y/USDT")
+        await post(engine, TRADED)
+        await client.subscribe("engine:ETH/USDT")
+        # A star finds only what there is.
+        answer = await client.ask({"type": "subscribe", "channels": ["*:NO/SUCH"]})
+        assert answer["type"] == "subscribed"  # by `all`, which has yet to learn what it has
+        assert answer["positions"].keys() == {"all"}
+        await post(engine, TRADED | {"instrument": "X@Y/USDT"})
+        assert (await client.receive())["instrument"] == "X@Y/USDT"
+
+
+async def test_same_names_at_two_exchanges(engine):
+    """Are two rows of the snapshot."""
+    for exchange in ("okx", "binance"):
+        body = {"type": "balance.update", "user_id": 1001, "exchange": exchange, "data": BALANCE}
+        assert (await post(engine, body))[0] == 200
+    async with await engine.connect() as client:
+        await client.ask(auth(READER))
+        await client.subscribe("balances")
+        assert [(await client.receive())["exchange"] for _ in range(2)] == ["okx", "binance"]
+
+
+async def test_what_was_sent_is_not_echoed(engine):
+    """Not even the type."""
+    status, answer = await post(engine, {"type": "planted"})
+    assert (status, "planted" in str(answer)) == (400, False)
+
+
 async def test_once_by_its_key(engine):
     """The same again is answered as the first time; something else under that key is refused."""
     event = TRADED | {"key": "k"}
@@ -180,6 +219,18 @@ def test_keys_are_bounded(engine, monkeypatch):
         ({"type": "trade", "user_id": 1001, "data": FILL | {"price": "NaN"}}, "bad_command"),
         ({"type": "trade", "user_id": 1001, "data": FILL | {"price": 1.5}}, "bad_command"),
         ({"type": "trade", "user_id": 1001, "data": FILL | {"traded_at": "now"}}, "bad_command"),
+        ({"type": "balance.update", "user_id": True, "data": BALANCE}, "bad_command"),
+        ({"type": "balance.update", "user_id": "1001", "data": BALANCE}, "bad_command"),
+        ({"type": "balance.update", "user_id": 1001.0, "data": BALANCE}, "bad_command"),
+        (
+            {"type": "balance.update", "user_id": 1, "data": BALANCE | {"updated_at": 5}},
+            "bad_command",
+        ),
+        (TRADED | {"data": TRADE | {"price": "007"}}, "bad_command"),
+        (TRADED | {"data": TRADE | {"price": "-1"}}, "bad_command"),
+        (TRADED | {"data": TRADE | {"quantity": "0.00"}}, "bad_command"),
+        (TRADED | {"data": TRADE | {"id": "a\nb"}}, "bad_command"),
+        ({"type": "system_status", "data": STATUS | {"feed": "px0:BTC/USDT"}}, "bad_command"),
         (TRADED | {"instrument": "btc"}, "bad_command"),
         (TRADED | {"user_id": 1}, "bad_command"),
         (TRADED | {"key": "x" * 200}, "bad_command"),

@@ -96,6 +96,23 @@ async def test_etag(daemon, path):
     assert headers["etag"] != tag
 
 
+async def test_etag_of_a_channel_without_values(daemon):
+    """Its number grows, and stands in the answer."""
+    _, headers, _ = await get(daemon, "/latest/heartbeat")
+    daemon.hub.publish(daemon.hub.heartbeat, Heartbeat(), daemon.hub.now_us())
+    status, _, body = await get(daemon, "/latest/heartbeat", If_None_Match=headers["etag"])
+    assert (status, json.loads(body)["seq"]) == (200, 1)
+
+
+async def test_documents_for_an_odd_host(daemon):
+    """What is no name is not repeated."""
+    async with await Raw.open(daemon.port) as raw:
+        await raw.write(b"GET /asyncapi.json HTTP/1.1\r\nHost: a\xffb\r\n\r\n")
+        status, _, body = await raw.response()
+    assert status == 200
+    assert json.loads(body)["servers"]["daemon"]["host"] == "127.0.0.1:8000"
+
+
 async def test_etag_of_what_became_stale(daemon):
     """Also when nothing is published any more: that is just what matters."""
     daemon.publish(1)
@@ -222,6 +239,8 @@ async def test_pages_from_elsewhere(serve):
         for others in ({"Origin": "https://elsewhere.example"}, {}):
             _, headers, _ = await get(daemon, path, **others)
             assert not [name for name in headers if name.startswith("access-control")]
+            # So that no cache gives one page's answer to another.
+            assert headers["vary"] == "Origin"
     asked = {"Access_Control_Request_Method": "GET"}
     status, headers, _ = await get(daemon, "/latest/prices", "OPTIONS", Origin=PAGE, **asked)
     assert (status, headers["access-control-allow-methods"]) == (204, "GET, POST")

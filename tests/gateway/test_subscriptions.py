@@ -30,7 +30,7 @@ BOTH = Terms(1.0, raw=False)
 )
 def test_one_rate_for_a_channel(terms, parts):
     """The highest rate holds for all of a channel, and the payload is sent if one wants it."""
-    plan = Plan(terms, CHANNELS)
+    plan = Plan(terms, CHANNELS.get)
     assert plan.parts == parts
     assert plan.part(Terms(3.0)) == frozenset()
     for each, wants in parts.items():
@@ -41,4 +41,4 @@ def test_one_rate_for_a_channel(terms, parts):
 
 def test_channel_without_subscription():
     """A message that is still on its way, of a channel that is not wanted any more, is whole."""
-    assert Plan({"a": BOTH}, CHANNELS).of(CHANNELS["b"]) == ALL
+    assert Plan({"a": BOTH}, CHANNELS.get).of(CHANNELS["b"]) == ALL

@@ -42,6 +42,22 @@ async def test_latest_at_a_rate(daemon):
         assert daemon.hub.skipped == 300 - len(seqs)
 
 
+async def test_other_commands_do_not_set_the_pace(daemon):
+    """What is subscribed to besides makes the latest come neither sooner nor again."""
+    async with await daemon.connect() as client:
+        await subscribe(client, "prices", max_hz=0.001)
+        daemon.publish(1)
+        assert (await client.receive())["seq"] == 1
+        for _ in range(5):
+            daemon.publish(2)
+            await subscribe(client, "others")
+        await client.pinged()
+        # Subscribing again does, since it sends the snapshot.
+        await subscribe(client, "prices", max_hz=0.001)
+        assert (await client.receive())["age_us"] >= 0
+        await client.pinged()
+
+
 async def test_without_payload(daemon):
     """All but `data`, in the snapshot, live, and with a rate; another subscription keeps it."""
     daemon.publish(1)
