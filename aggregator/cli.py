@@ -8,7 +8,6 @@ What a command needs is imported inside of it, so that `--version` and `--help` 
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from . import __version__
+from .cli_tokens import token
+from .cli_watch import watch
 
 if TYPE_CHECKING:
     from .config import Config
@@ -33,6 +34,10 @@ Command = Callable[..., None]
 @click.version_option(__version__, prog_name="aggregator")
 def main() -> None:
     """One WebSocket with honest prices, gathered from many exchanges."""
+
+
+main.add_command(token)
+main.add_command(watch)
 
 
 def config_option(command: Command) -> Command:
@@ -77,9 +82,10 @@ def url_option(default: str, text: str, envvar: str | None = None) -> Callable[[
 @server_options
 def run(path: Path | None, host: str | None, port: int | None, log_level: str) -> None:
     """Run the daemon."""
-    from . import app
+    from . import app, config
 
-    app.run(load(path, server_flags(host, port)), log_level)
+    flags = server_flags(host, port)
+    app.run(load(path, flags), log_level, lambda: config.load(path, flags))
 
 
 @main.command()
@@ -105,6 +111,13 @@ def check_config(path: Path | None) -> None:
     for feed in config.feeds:
         if feed.problem:
             click.echo(f"warning: feeds.{feed.name}: {feed.connector}: {feed.problem}", err=True)
+    if config.accounts:
+        import asyncio
+
+        from .ingest import accounts
+
+        for warning in asyncio.run(accounts.warnings(config)):
+            click.echo(f"warning: {warning}", err=True)
     count = len(config.feeds)
     click.echo(f"{config.source}: good, {count} feed{'' if count == 1 else 's'}")
 
@@ -205,37 +218,6 @@ def check_url(url: str) -> None:
     """Refuse what is no address of a daemon."""
     if not url.startswith(("http://", "https://")):
         raise click.UsageError("--url begins with http:// or https://")
-
-
-@main.command()
-@click.argument("channels", nargs=-1, required=True)
-@url_option("ws://127.0.0.1:8000/ws", "Of the daemon's WebSocket.", "WATCH_URL")
-@click.option("--json", "as_json", is_flag=True, help="One message a line, even on a terminal.")
-def watch(channels: tuple[str, ...], url: str, *, as_json: bool) -> None:
-    """
-    Watch CHANNELS: a live table on a terminal, one JSON message a line when piped.
-
-    \b
-    aggregator watch bitcoinprice ethprice
-    aggregator watch coingecko_top:BTC/USD system
-    aggregator watch "*:BTC/USDT" --json | head
-    """  # noqa: D301 - \b is click's mark for a block that is not to be filled
-    import asyncio
-
-    from .watch import WatchError
-    from .watch import watch as run_watch
-
-    as_json = as_json or not sys.stdout.isatty()
-    try:
-        asyncio.run(run_watch(url, list(channels), as_json=as_json, out=sys.stdout))
-    except WatchError as e:
-        fail(str(e), e.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except BrokenPipeError:
-        # Whom it was piped to has seen enough; nothing may be flushed into the pipe at exit.
-        with contextlib.suppress(OSError):
-            sys.stdout.close()
 
 
 @main.command()

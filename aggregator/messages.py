@@ -9,6 +9,7 @@ The messages of docs/protocol.md as types, for whoever reads them.
 The descriptions are part of the types: `msgspec.json.schema` has them in what it makes.
 """
 
+# More than 300 lines: it is one list, of each type with what each field means.
 from __future__ import annotations
 
 from datetime import datetime
@@ -331,9 +332,130 @@ class Error(Message, frozen=True, kw_only=True, gc=False, tag="error"):
     id: CommandId = None
 
 
-Numbered = PriceUpdate | OrderbookUpdate | TradeExecuted | Candle | SystemStatus | Heartbeat
+class AuthSuccess(Message, frozen=True, kw_only=True, gc=False, tag="auth.success"):
+    """The answer to `auth`, where the token is good."""
+
+    user_id: Annotated[int, _text("Whose token it is.")]
+    id: CommandId = None
+
+
+Account = Annotated[str, _text("The account at the venue, as its owner calls it.")]
+OrderId = Annotated[str, _text("The venue's, of the order.")]
+ClientOrderId = Annotated[str | None, _text("What the client called the order, if it did.")]
+Symbol = Annotated[str, _text("`BASE/QUOTE` in upper case.")]
+Side = Annotated[str, _text("`BUY` or `SELL`.")]
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The content of an `order.update`."""
+
+    order_id: OrderId
+    symbol: Symbol
+    side: Side
+    type: Annotated[str, _text("The kind of order, as the venue calls it.")]
+    status: Annotated[
+        str,
+        _text("`NEW`, `PARTIALLY_FILLED`, `FILLED`, `CANCELED`, `REJECTED` or `EXPIRED`."),
+    ]
+    quantity: Annotated[Decimal, _digits("Ordered, in units of the base.")]
+    filled_quantity: Annotated[Decimal, _digits("Of that, what is filled.")]
+    updated_at: Annotated[datetime, _text("When it came to this.")]
+    client_order_id: ClientOrderId = None
+    price: Annotated[Decimal | None, _digits("The limit, if there is one.")] = None
+    avg_price: Annotated[Decimal | None, _digits("Of what is filled.")] = None
+
+
+class Fill(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The content of a `trade`."""
+
+    trade_id: Annotated[str, _text("The venue's.")]
+    order_id: OrderId
+    symbol: Symbol
+    side: Side
+    price: Annotated[Decimal, _digits("With the venue's digits.")]
+    quantity: Annotated[Decimal, _digits("In units of the base.")]
+    traded_at: Annotated[datetime, _text("When it was made.")]
+    role: Annotated[str | None, _text("`MAKER` or `TAKER`, where it is known.")] = None
+    client_order_id: ClientOrderId = None
+    fee: Annotated[Decimal | None, _digits("In units of `fee_asset`.")] = None
+    fee_asset: Annotated[str | None, _text("What the fee was paid in.")] = None
+
+
+class Balance(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The content of a `balance.update`."""
+
+    asset: Annotated[str, _text("As `BTC`.")]
+    available: Annotated[Decimal, _digits("What can be used.")]
+    frozen: Annotated[Decimal, _digits("What open orders hold.")]
+    updated_at: Annotated[datetime, _text("When it came to this.")]
+    change: Annotated[Decimal | None, _digits("Of the total, where it is known.")] = None
+    reason: Annotated[str | None, _text("Of the change, where it is known.")] = None
+
+
+class Holding(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A part of a portfolio."""
+
+    symbol: Annotated[str, _text("What it is.")]
+    quantity: Annotated[Decimal, _digits("How much of it.")]
+    avg_price: Annotated[Decimal | None, _digits("What was paid, on the average.")] = None
+    value: Annotated[Decimal | None, _digits("In the currency of the portfolio.")] = None
+    unrealized_pnl: Annotated[Decimal | None, _digits("Profit or loss so far.")] = None
+
+
+class Portfolio(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The content of a `portfolio.update`."""
+
+    total_asset: Annotated[Decimal, _digits("What the account is worth.")]
+    cash_balance: Annotated[Decimal, _digits("Of that, cash.")]
+    positions: Annotated[list[Holding], _text("What it holds.")]
+    updated_at: Annotated[datetime, _text("When it came to this.")]
+    currency: Annotated[str | None, _text("What these are counted in.")] = None
+
+
+class Own(Message, frozen=True, kw_only=True, gc=False):
+    """Base of what concerns one user alone, after `auth`."""
+
+    channel: Channel
+    account: Account
+    exchange: Exchange
+    timestamp: Timestamp
+    seq: Seq
+    received_us: ReceivedUs
+    published_us: PublishedUs
+    exchange_us: ExchangeUs = None
+
+
+class OrderUpdate(Own, frozen=True, kw_only=True, gc=False, tag="order.update"):
+    """The state of an order of the user's."""
+
+    data: Annotated[Order, _text("The order.")]
+
+
+class OwnTrade(Own, frozen=True, kw_only=True, gc=False, tag="trade"):
+    """A trade of an order of the user's."""
+
+    data: Annotated[Fill, _text("The trade.")]
+
+
+class BalanceUpdate(Own, frozen=True, kw_only=True, gc=False, tag="balance.update"):
+    """What the user has of an asset."""
+
+    data: Annotated[Balance, _text("The balance.")]
+
+
+class PortfolioUpdate(Own, frozen=True, kw_only=True, gc=False, tag="portfolio.update"):
+    """What an account of the user's is worth, and what it holds."""
+
+    data: Annotated[Portfolio, _text("The portfolio.")]
+
+
+OfUser = OrderUpdate | OwnTrade | BalanceUpdate | PortfolioUpdate
+"""What concerns one user alone."""
+OfMarket = PriceUpdate | OrderbookUpdate | TradeExecuted | Candle
+"""What concerns an instrument."""
+Numbered = OfMarket | SystemStatus | Heartbeat | OfUser
 """What always has a number on a channel."""
-AnyMessage = Numbered | Gap | TestMessage | Subscribed | Unsubscribed | Pong | Error
+AnyMessage = Numbered | Gap | TestMessage | Subscribed | Unsubscribed | Pong | Error | AuthSuccess
 """Every message that the daemon sends."""
 
 _payload = msgspec.json.Decoder(float_hook=Decimal).decode

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, TextIO
 
-import aiohttp
 import click
 from rich import box
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
-from rich.text import Text
+from rich.text import Text as Line
+
+from .client import Client, ClientError, Options, Position, State, Text
 
 EXIT_UNAVAILABLE = 69
 EXIT_USAGE = 2
@@ -25,8 +24,7 @@ WORDS = 40
 TITLES = ("channel", "instrument", "price", "bid", "ask", "24 h %", "time", "seq")
 NEEDED = ("price", "instrument", "channel", "bid", "ask", "time", "24 h %", "seq")
 """The same, the most needed first."""
-CONNECT_TIMEOUT_S = 10.0
-LONGEST_WAIT_S = 15.0
+OPTIONS = Options(text=True, start_timeout_s=0.0, first_wait_s=1.0, max_wait_s=15.0)
 
 
 class WatchError(Exception):
@@ -45,7 +43,14 @@ class Frame:
     message: dict[str, Any]
 
 
-async def watch(url: str, channels: list[str], *, as_json: bool, out: TextIO) -> None:
+async def watch(
+    url: str,
+    channels: list[str],
+    *,
+    as_json: bool,
+    out: TextIO,
+    since: Mapping[str, Position] | None = None,
+) -> None:
     """
     Print what is published on these channels, until cancelled.
 
@@ -54,13 +59,14 @@ async def watch(url: str, channels: list[str], *, as_json: bool, out: TextIO) ->
         channels: as in a `subscribe`.
         as_json: one message a line; else a table that is kept up to date.
         out: where to.
+        since: by channel, where to go on.
 
     Raises:
         WatchError: the daemon can't be reached at the start, or refuses every channel.
 
     """
     if as_json:
-        async for frame in frames(url, channels):
+        async for frame in frames(url, channels, since):
             # A JSON text has line ends only between its tokens, where a space does as well.
             out.write(frame.text.replace("\r", " ").replace("\n", " ") + "\n")
             out.flush()
@@ -72,66 +78,71 @@ async def watch(url: str, channels: list[str], *, as_json: bool, out: TextIO) ->
         return table(rows, console.width, console.height)
 
     with Live(get_renderable=draw, console=console, refresh_per_second=REDRAWS_PER_S):
-        async for frame in frames(url, channels):
+        async for frame in frames(url, channels, since):
             take(rows, frame.message)
 
 
-async def frames(url: str, channels: list[str]) -> AsyncIterator[Frame]:
-    """Yield the messages of these channels; connect again, with growing waits, when cut off."""
-    wait = 0.0
-    connected_before = False
-    async with aiohttp.ClientSession() as session:
-        while True:
-            try:
-                async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                    ws = await session.ws_connect(url, max_msg_size=0, heartbeat=45)
-            except (aiohttp.ClientError, TimeoutError, OSError) as e:
-                if not connected_before:
-                    reason = str(e) or type(e).__name__
-                    raise WatchError(f"can't reach {url}: {reason}", EXIT_UNAVAILABLE) from e
-            else:
-                connected_before = True
-                async with ws:
-                    async for frame in _conversation(ws, channels):
-                        wait = 0.0
-                        yield frame
-            wait = min(LONGEST_WAIT_S, 2 * wait + 1)
-            click.echo(f"connection lost ({url}); trying again", err=True)
-            await asyncio.sleep(random.uniform(0.2, wait))  # noqa: S311 - spreads the clients
-
-
-async def _conversation(
-    ws: aiohttp.ClientWebSocketResponse, channels: list[str]
+async def frames(
+    url: str, channels: list[str], since: Mapping[str, Position] | None = None
 ) -> AsyncIterator[Frame]:
-    await ws.send_json({"type": "subscribe", "channels": channels, "id": 1})
-    refused: set[str] = set()
-    async for received in ws:
-        if received.type is not aiohttp.WSMsgType.TEXT:
-            break
-        message = _decoded(received.data)
-        if message.get("type") == "error":
-            click.echo(_refusal(message), err=True)
-            refused.add(message.get("channel", ""))
-            if "" in refused or refused >= set(channels):
-                raise WatchError("nothing left to watch", EXIT_USAGE)
-        elif message.get("type") != "subscribed":
-            yield Frame(received.data, message)
+    """Yield the messages of these channels; connect again, with growing waits, when cut off."""
+    client = Client(url, OPTIONS)
+    client.on_state = lambda state: _lost(url, state)
+    try:
+        async with client:
+            refused: set[str] = set()
+            async for received in client.subscribe(*channels, since=since):
+                assert isinstance(received, Text)  # noqa: S101 - as the options say
+                frame = _decoded(received.text)
+                if frame.message.get("type") == "error":
+                    click.echo(_refusal(frame.message), err=True)
+                    refused.add(frame.message.get("channel", ""))
+                    if "" in refused or refused >= set(channels):
+                        raise WatchError("nothing left to watch", EXIT_USAGE)
+                else:
+                    yield frame
+    except ClientError as e:
+        raise WatchError(f"can't reach {url}: {e}", EXIT_UNAVAILABLE) from e
 
 
-def _refusal(message: dict[str, Any]) -> Text:
+def _lost(url: str, state: State) -> None:
+    if state.wait_s:
+        click.echo(f"connection lost ({url}); trying again", err=True)
+
+
+def positions(texts: Iterable[str]) -> dict[str, Position]:
+    """
+    Return where to go on, by channel, of texts as `bitcoinprice=303a6b3b:1042`.
+
+    Raises:
+        ValueError: one of them is not like that.
+
+    """
+    found = {}
+    for text in texts:
+        channel, _, place = text.rpartition("=")
+        epoch, _, seq = place.rpartition(":")
+        if not (channel and epoch and seq.isascii() and seq.isdigit()):
+            raise ValueError(f"{text} is not like bitcoinprice=303a6b3b:1042")
+        found[channel] = Position(epoch, int(seq))
+    return found
+
+
+def _refusal(message: dict[str, Any]) -> Line:
     about = message.get("channel") or message.get("code")
     return _cell(f"{about}: {message.get('message')}")
 
 
-def _decoded(text: str) -> dict[str, Any]:
+def _decoded(data: bytes) -> Frame:
     try:
+        text = data.decode()
         # Numbers stay text: the table shows every digit that the venue sent.
         message = json.loads(text, parse_float=str, parse_int=str)
     except (ValueError, RecursionError):
-        message = None
+        text, message = "", None
     if not isinstance(message, dict):
         raise WatchError("what answers is no aggregator", EXIT_UNAVAILABLE)
-    return message
+    return Frame(text, message)
 
 
 def take(rows: dict[tuple[str, str], dict[str, Any]], message: dict[str, Any]) -> None:
@@ -184,7 +195,7 @@ def table(rows: dict[tuple[str, str], dict[str, Any]], width: int, height: int) 
     return grid
 
 
-def _line(key: tuple[str, str], message: dict[str, Any]) -> list[Text]:
+def _line(key: tuple[str, str], message: dict[str, Any]) -> list[Line]:
     data = message.get("data")
     status = data if isinstance(data, dict) and message["type"] == "system_status" else {}
     # A test message is somebody's words: it must not push the others' numbers out.
@@ -199,8 +210,8 @@ def _line(key: tuple[str, str], message: dict[str, Any]) -> list[Text]:
     return [_cell(cell) for cell in [*cells, message.get("seq")]]
 
 
-def _cell(value: object) -> Text:
+def _cell(value: object) -> Line:
     """Return a value as text that is neither markup nor moves the cursor."""
     text = "" if value is None else str(value)
     shown = "".join(c if c.isprintable() else " " for c in text)
-    return Text(shown, no_wrap=True, overflow="ellipsis")
+    return Line(shown, no_wrap=True, overflow="ellipsis")

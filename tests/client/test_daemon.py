@@ -27,7 +27,14 @@ instruments = ["BTC/USDT"]
 connector = "okx.trades"
 instruments = ["BTC/USDT"]
 """
-OPTIONS = Options(first_wait_s=0.05, max_wait_s=0.2, start_timeout_s=0.0)
+OPTIONS = Options(
+    first_wait_s=0.05,
+    max_wait_s=0.2,
+    start_timeout_s=0.0,
+    connect_timeout_s=5,
+    ping_after_s=4,
+    pong_timeout_s=4,
+)
 
 
 @pytest.fixture
