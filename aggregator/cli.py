@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from . import __version__
+from .cli_orders import orders
 from .cli_tokens import token
 from .cli_watch import watch
 
@@ -37,6 +38,7 @@ def main() -> None:
 
 
 main.add_command(token)
+main.add_command(orders)
 main.add_command(watch)
 
 

@@ -22,6 +22,7 @@ from .counters import Counters
 from .errors import ClosedError, UnreachableError
 from .intake import Intake
 from .options import Options, Policy
+from .own import OwnChannels
 from .readers import Readers
 from .sequence import GRACE_S, Sequence
 from .subscription import Subscription, Terms
@@ -33,7 +34,7 @@ LASTING_S = 60.0
 """A connection that held for so long was a good one, even if nothing came."""
 
 
-class Client(Callbacks):
+class Client(Callbacks, OwnChannels[Subscription]):
     """
     A client of the daemon; see docs/client.md.
 

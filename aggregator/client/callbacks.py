@@ -66,7 +66,7 @@ class Callbacks:
         self.on_candle: Callback[Candle] = None
         self.on_status: Callback[SystemStatus] = None
         self.on_order: Callback[OrderUpdate] = None
-        self.on_own_trade: Callback[OwnTrade] = None
+        self.on_fill: Callback[OwnTrade] = None
         self.on_balance: Callback[BalanceUpdate] = None
         self.on_portfolio: Callback[PortfolioUpdate] = None
         self.on_heartbeat: Callback[Heartbeat] = None
@@ -98,7 +98,7 @@ NAMES: dict[type[Message], str] = {
     Candle: "on_candle",
     SystemStatus: "on_status",
     OrderUpdate: "on_order",
-    OwnTrade: "on_own_trade",
+    OwnTrade: "on_fill",
     BalanceUpdate: "on_balance",
     PortfolioUpdate: "on_portfolio",
     Heartbeat: "on_heartbeat",

@@ -69,7 +69,8 @@ class Commands:
         self._ids = itertools.count(1)
         self._waiting.clear()
         if self._options.token is not None:
-            self._authenticate(self._options.token)
+            token = self._options.token
+            self._authenticate(token() if callable(token) else token)
         by_terms: dict[Terms, list[str]] = {}
         for subscription in self._readers.subscriptions:
             if subscription.failure is None:

@@ -35,7 +35,8 @@ class Options:
         close_timeout_s: how long a farewell may take.
         compress: ask for compression: fewer bytes, more work.
         headers: for the handshake.
-        token: says who you are; for your own channels, and where nobody may come without one.
+        token: says who you are; for your own channels, and where nobody may come without one. Or
+            a function that gives one, called on each connection.
         otp: a one-time code, or a function that gives one, where the user requires it.
         text: hand out `Text`, the message and its text as it came; also of what is not known or
             not valid.
@@ -57,7 +58,7 @@ class Options:
     close_timeout_s: float = 2.0
     compress: bool = False
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    token: str | None = field(default=None, repr=False)
+    token: str | Callable[[], str] | None = field(default=None, repr=False)
     otp: str | Callable[[], str] | None = field(default=None, repr=False)
     text: bool = False
 

@@ -20,6 +20,7 @@ from .callbacks import Callbacks, Invalid, State
 from .counters import Counters
 from .errors import ClosedError
 from .options import Options, Policy
+from .own import OwnChannels
 from .subscription import Subscription
 
 T = TypeVar("T")
@@ -47,7 +48,7 @@ class SyncSubscription:
         self._client.run(self._subscription.unsubscribe)
 
 
-class SyncClient(Callbacks):
+class SyncClient(Callbacks, OwnChannels[SyncSubscription]):
     """
     A client of the daemon; see docs/client.md.
 

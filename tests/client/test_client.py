@@ -301,7 +301,7 @@ async def test_what_concerns_one_user(daemon, open_client, take):
     daemon.history |= {name: [] for name in channels}
     messages = aiter(client.subscribe(*channels))
     called = []
-    client.on_order = client.on_own_trade = client.on_balance = client.on_portfolio = called.append
+    client.on_order = client.on_fill = client.on_balance = client.on_portfolio = called.append
     await daemon.until(lambda: any(daemon.wants.values()))
     types = ("order.update", "trade", "balance.update", "portfolio.update")
     contents = (order, fill, balance, portfolio)
