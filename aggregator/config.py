@@ -11,16 +11,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic import SecretStr, ValidationError
 
-from . import driver, private, registry, sources
+from . import account, driver, private, registry, sections, sources
+from .account import AccountConnector, AccountOptions
 from .connector import Budget
 from .driver import AnyConnector
 from .errors import ConfigError
-from .options import Options
+from .options import Options, Section
+from .sections import Sections
 from .settings import BudgetLimits, Jwt, Server, Settings, Token, User
 from .sources import Given
 
@@ -35,8 +38,8 @@ STANDARD_FEEDS: dict[str, dict[str, Any]] = {
     "ethprice": {"connector": "okx.ticker", "instruments": ["ETH/USDT"]},
 }
 RESERVED = {"system", "heartbeat", *private.NAMES}
-SECRET_WORDS = ("credential", "token", "key", "secret", "pass")
-"""A fault in an option so named does not show the value."""
+KEY_LINE = 32
+"""A part of a secret that is as long is as good as one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,22 @@ class Feed:
     cls: type[AnyConnector] | None
     options: Options | None
     problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One configured account: its connector and checked options, or what is wrong with those."""
+
+    name: str
+    connector: str
+    cls: type[AccountConnector] | None
+    options: AccountOptions | None
+    problem: str = ""
+
+    @property
+    def trouble(self) -> str:
+        """Why it can't be used; empty if it can."""
+        return self.problem if self.cls is None else account.lacks(self.cls)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +82,21 @@ class Config:
     tokens: Mapping[str, Token] = field(default_factory=dict)
     users: Mapping[int, User] = field(default_factory=dict)
     jwt: Jwt | None = None
+    accounts: tuple[Account, ...] = ()
 
     def secrets(self) -> frozenset[str]:
         """Return every secret there is, for who has to keep them out of what is said."""
         values = [*self.credentials.values(), self.server.ops_token]
         values += [user.totp_secret for user in self.users.values()]
         values += [self.jwt.secret] if self.jwt else []
-        for feed in self.feeds:
-            values += [v for v in dict(feed.options or ()).values() if isinstance(v, SecretStr)]
-        return frozenset(v.get_secret_value() for v in values if v and v.get_secret_value())
+        options: list[Section | None] = [each.options for each in self.feeds]
+        options += [each.options for each in self.accounts]
+        for each in options:
+            values += [v for v in dict(each or ()).values() if isinstance(v, SecretStr)]
+        texts = {v.get_secret_value() for v in values if v and v.get_secret_value()}
+        # A line of a log has but one of a key's that has several.
+        lines = {line for text in texts for line in text.split() if len(line) >= KEY_LINE}
+        return frozenset(texts | lines)
 
     def budget(self, feed: Feed) -> Budget:
         """Return what the venue of a feed allows, as configured or else as its connector says."""
@@ -104,9 +129,11 @@ def load(
     try:
         settings = Settings(**{name: getattr(given, name) for name in given.STRENGTH})
     except ValidationError as e:
-        raise ConfigError("\n".join(_faults(e, given, Settings))) from None
+        raise ConfigError("\n".join(sections.faults(e, given, Settings))) from None
     credentials = {n: s for n, s in settings.credentials.items() if s.get_secret_value()}
-    feeds, faults, used = _feeds(settings.feeds, credentials, given)
+    feeds, of_feeds = _feeds(settings, credentials, given)
+    accounts, of_accounts = _accounts(settings, credentials, given)
+    faults = of_feeds.faults + of_accounts.faults
     for name in sorted({*settings.feeds, *RESERVED}.intersection(settings.server.publish_channels)):
         where = given.where("server", "publish_channels")
         faults.append(f"{where}: server.publish_channels: {name} is a channel already")
@@ -116,13 +143,9 @@ def load(
     token = credentials.get("ops_token")
     if token and given.credential_holds("ops_token", "server", "ops_token"):
         server = server.model_copy(update={"ops_token": token})
-    unused = sorted(set(credentials) - used - {"ops_token"})
+    unused = sorted(set(credentials) - of_feeds.used - of_accounts.used - {"ops_token"})
     warnings = [f"credential {name} is used by no feed" for name in unused]
-    exchanges = {feed.cls.exchange for feed in feeds if feed.cls}
-    if all(feed.cls for feed in feeds):
-        unused = sorted(set(settings.budgets) - exchanges)
-        warnings += [f"budgets.{name} is used by no feed" for name in unused]
-    warnings += [f"feeds.{f.name} {problem}" for f in feeds if (problem := driver.lacks(f.cls))]
+    warnings += _warnings(settings, feeds, accounts)
     return Config(
         given.source,
         server,
@@ -133,81 +156,42 @@ def load(
         settings.tokens,
         settings.users,
         settings.jwt,
+        tuple(accounts),
     )
 
 
+def _warnings(settings: Settings, feeds: list[Feed], accounts: list[Account]) -> Iterator[str]:
+    """Yield what is no fault, but can't be meant so."""
+    if all(feed.cls for feed in feeds):
+        unused = set(settings.budgets) - {feed.cls.exchange for feed in feeds if feed.cls}
+        yield from (f"budgets.{name} is used by no feed" for name in sorted(unused))
+    yield from (f"feeds.{f.name} {problem}" for f in feeds if (problem := driver.lacks(f.cls)))
+    yield from (f"accounts.{a.name} {a.trouble}" for a in accounts if a.trouble)
+
+
 def _feeds(
-    sections: Mapping[str, dict[str, Any]], credentials: Mapping[str, SecretStr], given: Given
-) -> tuple[list[Feed], list[str], set[str]]:
-    feeds, faults, used = [], [], set()
-    for name, options in sections.items():
-        section = dict(options)
-        connector = section.pop("connector", None)
+    settings: Settings, credentials: Mapping[str, SecretStr], given: Given
+) -> tuple[list[Feed], Sections[AnyConnector]]:
+    feeds: list[Feed] = []
+    found = Sections("feeds", registry.load, registry.names, given, credentials)
+    for name, options in settings.feeds.items():
         if name in RESERVED:
             where = given.where("feeds", name)
-            faults.append(f"{where}: feeds.{name}: the name is taken by the daemon's own channel")
-            continue
-        try:
-            cls = registry.load(str(connector))
-        except LookupError:
-            where = given.where("feeds", name, "connector")
-            is_what = "is missing" if connector is None else f"= {connector!r}"
-            expected = ", ".join(registry.names())
-            faults.append(f"{where}: feeds.{name}.connector {is_what}: expected one of {expected}")
-            continue
-        except registry.BrokenConnectorError as e:
-            feeds.append(Feed(name, str(connector), None, None, str(e)))
-            continue
-        for key, credential in _secrets(cls):
-            used.add(credential)
-            if credential in credentials and given.credential_holds(credential, "feeds", name, key):
-                section[key] = credentials[credential]
-        try:
-            feeds.append(Feed(name, str(connector), cls, cls.options_type(**section)))
-        except ValidationError as e:
-            faults += _faults(e, given, cls.options_type, ("feeds", name))
-        except Exception as e:  # noqa: BLE001 - somebody else's validator may raise anything
-            problem = f"{type(e).__name__} while its options were checked"
-            feeds.append(Feed(name, str(connector), None, None, problem))
-    return feeds, faults, used
+            text = f"{where}: feeds.{name}: the name is taken by the daemon's own channel"
+            found.faults.append(text)
+        elif checked := found.read(name, options):
+            feeds.append(Feed(name, *checked))
+    return feeds, found
 
 
-def _secrets(cls: type[AnyConnector]) -> Iterator[tuple[str, str]]:
-    """Yield the secret options of a connector, and the credential that fills each."""
-    for key, option in cls.options_type.model_fields.items():
-        if "SecretStr" in str(option.annotation):
-            yield key, f"{cls.exchange}_{key}".lower()
-
-
-def _faults(
-    error: ValidationError, given: Given, model: type[BaseModel], prefix: tuple[str, ...] = ()
-) -> Iterator[str]:
-    """Yield a line per fault: where it stands, key, value, and what was expected."""
-    for fault in error.errors(include_url=False, include_context=False):
-        # pydantic also names the steps of its own that have no place in the file.
-        loc = [str(key) for key in fault["loc"] if not set(str(key)) & set("[(")]
-        keys = [*prefix, *loc]
-        where = given.where(*keys)
-        key = ".".join(key if key.isprintable() else repr(key) for key in keys)
-        if fault["type"] == "extra_forbidden":
-            tables: dict[str, type[BaseModel]] = {"server": Server, "budgets": BudgetLimits}
-            table = tables.get(loc[0], model) if len(loc) > 1 else model
-            expected = ", ".join(table.model_fields)
-            yield f"{where}: {key}: unknown key; expected one of {expected}"
-        elif fault["type"] == "missing":
-            yield f"{where}: {key}: is missing"
-        else:
-            expected = fault["msg"].removeprefix("Value error, ")
-            value = _shown(keys, fault["input"])
-            yield f"{where}: {key} = {value}: {expected[:1].lower()}{expected[1:]}"
-
-
-def _shown(keys: list[str], value: object) -> str:
-    """Return a value for an error message, unless there may be a secret in it."""
-    in_address = isinstance(value, str) and "@" in value
-    if in_address or any(word in key.lower() for key in keys for word in SECRET_WORDS):
-        return "(secret)"
-    nested = isinstance(value, list) and any(isinstance(v, dict | list) for v in value)
-    if nested or isinstance(value, dict):
-        return "(table)" if isinstance(value, dict) else "(list)"
-    return repr(value)[:200]
+def _accounts(
+    settings: Settings, credentials: Mapping[str, SecretStr], given: Given
+) -> tuple[list[Account], Sections[AccountConnector]]:
+    accounts: list[Account] = []
+    names = partial(registry.names, registry.ACCOUNTS)
+    found = Sections("accounts", registry.load_account, names, given, credentials)
+    for name, options in settings.accounts.items():
+        # Two accounts at one venue have keys of their own.
+        if checked := found.read(name, options, name):
+            accounts.append(Account(name, *checked))
+    return accounts, found

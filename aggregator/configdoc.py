@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 
 from pydantic import BaseModel, SecretStr
 
-from .config import Config
+from .config import Account, Config, Feed
 from .settings import BudgetLimits
 
 MASK = "********"
@@ -45,13 +45,15 @@ def render(config: Config) -> str:
         lines += ["# [credentials]", "# coingecko_api_key = ..."]
     lines += _people(config)
     documented: set[type] = set()
-    for feed in config.feeds:
-        lines += ["", f"[feeds.{feed.name}]", f"connector = {_value(feed.connector)}"]
-        if feed.options is None:
-            lines += [f"# can't be loaded: {' '.join(feed.problem.split())}"]
+    sections: dict[str, Feed | Account] = {f"feeds.{feed.name}": feed for feed in config.feeds}
+    sections |= {f"accounts.{account.name}": account for account in config.accounts}
+    for name, section in sections.items():
+        lines += ["", f"[{name}]", f"connector = {_value(section.connector)}"]
+        if section.options is None:
+            lines += [f"# can't be loaded: {' '.join(section.problem.split())}"]
             continue
-        lines += _options(feed.options, documented=type(feed.options) not in documented)
-        documented.add(type(feed.options))
+        lines += _options(section.options, documented=type(section.options) not in documented)
+        documented.add(type(section.options))
     return "\n".join(lines) + "\n"
 
 

@@ -47,6 +47,8 @@ def pointed_at(config: Config, venues: Venues) -> Config:
         config,
         source=f"{config.source}; venues simulated at {where.scheme}://{where.netloc}/",
         feeds=tuple(_pointed_at(feed, venues) for feed in config.feeds),
+        # A rehearsal has no business at anybody's real account.
+        accounts=(),
     )
 
 

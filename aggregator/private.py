@@ -30,7 +30,7 @@ def place(event: Event) -> str:
     """Return what a newer event takes the place of in a snapshot; empty for a fill."""
     match event:
         case OrderUpdate():
-            return f"{event.exchange}\0{event.account}\0{event.order_id}"
+            return f"{event.exchange}\0{event.account}\0{event.symbol}\0{event.order_id}"
         case BalanceUpdate():
             return f"{event.exchange}\0{event.account}\0{event.asset}"
         case PortfolioUpdate():

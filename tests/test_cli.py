@@ -446,6 +446,9 @@ def test_flags_go_before_the_file(invoke, monkeypatch, tmp_path):
     assert invoke("run", "--config", path).exit_code == 0
     args = ["--port", "0", "--host", "::1", "--log-level", "debug"]
     assert invoke("run", "--config", path, *args).exit_code == 0
-    (plain, level), (flagged, debug) = seen
+    (plain, level, again), (flagged, debug, _) = seen
+    path.write_text("[server]\nport = 6\n")
+    # What SIGHUP reads.
+    assert again().server.port == 6
     assert (plain.server.host, plain.server.port, level) == ("127.0.0.2", 5, "info")
     assert (flagged.server.host, flagged.server.port, debug) == ("::1", 0, "debug")

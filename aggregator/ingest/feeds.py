@@ -50,6 +50,7 @@ class Ingest:
         statuses: the state of each feed, by its name.
         instruments: how the instruments of each feed are doing, by its name.
         budgets: what the venues allow.
+        dial: spreads out the attempts to connect.
         why: explains the feeds' channels.
 
     """
@@ -59,6 +60,7 @@ class Ingest:
         self._config = config
         self._schedule = Schedule()
         self.budgets = Budgets()
+        self.dial = DialLimiter()
         options = [feed.options for feed in config.feeds if feed.options is not None]
         self._pulse = Pulse(look_s(each.stale_after_s for each in options))
         self.statuses: dict[str, FeedStatus] = {}
@@ -102,9 +104,8 @@ class Ingest:
         """Run every feed until cancelled; then connections are closed and polls ended."""
         feeds = [feed for feed in self._config.feeds if feed.name in self._channels]
         async with self._session(len(feeds)) as session, asyncio.TaskGroup() as tasks:
-            dial = DialLimiter()
             for feed in feeds:
-                self._start(feed, session, dial, tasks)
+                self._start(feed, session, self.dial, tasks)
             for budget in self.budgets:
                 budget.warn()
             tasks.create_task(self._pulse.run(), name="feeds pulse")

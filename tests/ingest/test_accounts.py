@@ -103,6 +103,7 @@ class AccountBench:
             venue,
             self.status,
             lambda event, _: self.told.append(event),
+            lambda: asyncio.sleep(0),
             sleep=self._sleep,
             uniform=lambda low, high: high,
         )
@@ -357,6 +358,21 @@ async def test_back_off_grows_until_everything_is_compared():
         await bench.live()
     assert bench.sleeps == [1.0, 2.0, 4.0]
     assert bench.counters.reconnects == 3
+
+
+async def test_a_turn(monkeypatch):
+    """An attempt waits for its turn, however long that takes; that is no time of the venue's."""
+    monkeypatch.setattr(account_runner, "SUBSCRIBE_S", 0.01)
+    bench, turns = AccountBench(Venue()), []
+
+    async def turn():
+        turns.append(bench.venue.attempts)
+        await asyncio.sleep(0.03)
+
+    bench.runner._turn = turn
+    async with bench.running():
+        await bench.live()
+    assert (turns, bench.counters.errors) == ([0], {})
 
 
 async def test_nobody_subscribes(monkeypatch):

@@ -9,6 +9,8 @@ from decimal import Decimal
 import pytest
 from ingest.account_benches import EVERY, VENUES, running
 
+from aggregator.ingest.account_io import AccountIo
+
 QUICK = {"max_backoff_s": 0.05, "portfolio_s": 0.05}
 
 
@@ -77,7 +79,21 @@ def act(bench, rng, orders):
         bench.engine.deposit(bench.truth, rng.choice(["SOL", "USDT"]), Decimal("1.25"))
 
 
+@pytest.fixture
+def slow_answers(monkeypatch):
+    """Have answers be old when they arrive: things happen while the state is asked for."""
+    rng, get = random.Random(3), AccountIo.get
+
+    async def late(self, path, headers):
+        answer = await get(self, path, headers)
+        await asyncio.sleep(rng.random() * 0.006)
+        return answer
+
+    monkeypatch.setattr(AccountIo, "get", late)
+
+
 @pytest.mark.timeout(300)
+@pytest.mark.usefixtures("slow_answers")
 @pytest.mark.parametrize(("kind", "rounds"), [("okx", 200), ("binance", 200)])
 async def test_kills_in_the_middle(kind, rounds):
     """
