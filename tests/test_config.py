@@ -232,7 +232,7 @@ def test_a_fault_says_file_key_value_and_what_was_expected(refused, tmp_path, te
 @pytest.mark.parametrize(
     ("text", "key", "known"),
     [
-        ("port = 1", "port", "server, budgets, credentials, feeds"),
+        ("port = 1", "port", "server, budgets, tokens, users, jwt, credentials, feeds, accounts"),
         ("[sever]\nport = 1", "sever", "server, budgets"),
         ("[server]\nprot = 1", "server.prot", "host, port, allowed_origins"),
         ("[budgets.okx]\nper_hour = 1", "budgets.okx.per_hour", "per_minute, per_month"),
