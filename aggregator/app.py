@@ -168,10 +168,15 @@ class Daemon:
         self._notifier.send(READY="1", STATUS="started")
 
     def reload(self, config: Config) -> None:
-        """Go over to what another configuration says of tokens; the rest needs a restart."""
+        """Go over to what another configuration says of tokens and streamed feeds."""
         logs.hide(config.secrets())
         self.keyring.replace(config.tokens, config.users, config.jwt)
         log.info("tokens read again: %d keys", len(config.tokens))
+        left = self.ingest.reload(config)
+        if config.server != self.config.server:
+            left.insert(0, "server")
+        if left:
+            log.warning("to take effect these need a restart: %s", ", ".join(left))
 
     # Timers.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 
 import aiohttp
 
@@ -13,7 +14,7 @@ from aggregator.config import Config, Feed
 from aggregator.connector import PollConnector
 from aggregator.driver import DriverConnector
 from aggregator.hub import Hub
-from aggregator.options import FetchOptions, PollOptions
+from aggregator.options import FetchOptions, PollOptions, StreamOptions
 
 from .budget import Budgets
 from .dial import DialLimiter
@@ -99,6 +100,32 @@ class Ingest:
         if not streamer.rotate("operator"):
             return f"{feed} is not connected; it is about to connect anyway"
         return ""
+
+    def reload(self, config: Config) -> list[str]:
+        """
+        Go over to what another configuration says of streamed feeds.
+
+        Returns:
+            What else is different there, and needs a restart.
+
+        """
+        before = {feed.name: feed for feed in self._config.feeds}
+        after = {feed.name: feed for feed in config.feeds}
+        left = [f"feeds.{name}" for name in sorted(before.keys() ^ after.keys())]
+        for name in before.keys() & after.keys():
+            old, new = before[name], after[name]
+            if (old.connector, old.options) == (new.connector, new.options):
+                continue
+            runner = self._runners.get(name)
+            same = old.connector == new.connector
+            if same and isinstance(runner, Streamer) and isinstance(new.options, StreamOptions):
+                runner.reconfigure(new.options)
+            else:
+                left.append(f"feeds.{name}")
+        kept = {name: after[name] for name in after if f"feeds.{name}" not in left}
+        feeds = tuple(kept.get(feed.name, feed) for feed in self._config.feeds)
+        self._config = replace(self._config, feeds=feeds)
+        return left
 
     async def run(self) -> None:
         """Run every feed until cancelled; then connections are closed and polls ended."""

@@ -6,6 +6,8 @@ before break). Its data are held back (`merge`) until it can lead with nothing l
 is closed.
 """
 
+# More lines than others have: when a connection is opened, replaced and given up is one thing.
+
 from __future__ import annotations
 
 import asyncio
@@ -39,7 +41,7 @@ log = logging.getLogger(__name__)
 CHECK_S = 0.02
 """How often it is looked whether a second connection can lead."""
 
-Reason = Literal["age", "notice", "operator", "stale"]
+Reason = Literal["age", "config", "notice", "operator", "stale"]
 """Why a connection is replaced."""
 
 
@@ -82,7 +84,11 @@ class Streamer:
         if not isinstance(feed.options, StreamOptions):
             raise TypeError(f"the options of {feed.name} are none for streaming")
         self.name = feed.name
+        self._cls = feed.cls
         self.options = feed.options
+        # Instruments that a changed configuration leaves out, and those that it has.
+        self._left_out: frozenset[str] = frozenset()
+        self._listed: frozenset[str] | None = None
         self.status = status
         status.pinged = True
         self._hub, self.fetcher = hub, fetcher
@@ -91,7 +97,7 @@ class Streamer:
         self._merge = merge.Merge(hub, channel)
         self._new_line = functools.partial(
             Line,
-            connector=functools.partial(feed.cls, feed.options),
+            connector=self._connector,
             channel=channel,
             merge=self._merge,
             session=session,
@@ -130,6 +136,29 @@ class Streamer:
         self._wanted, self._not_before = reason, -math.inf
         self._news.set()
         return True
+
+    def reconfigure(self, options: StreamOptions) -> None:
+        """
+        Go over to other options: a second connection has them, and replaces the first.
+
+        Where there is no connection, the next one has them.
+        """
+        before = self._cls.instruments_of(self.options) or frozenset()
+        self._listed = self._cls.instruments_of(options)
+        self._left_out = before - (self._listed or before)
+        self.options = options
+        self._url = 0
+        if not self.rotate("config"):
+            self._relist()
+
+    def _relist(self) -> None:
+        """Take over which instruments there are, once nothing comes of the others any more."""
+        if self._listed is not None:
+            self.status.listed(self._listed)
+            self._listed, self._left_out = None, frozenset()
+
+    def _connector(self) -> StreamConnector:
+        return self._cls(self.options)
 
     @property
     def addresses(self) -> int:
@@ -240,7 +269,7 @@ class Streamer:
         if first.ended:
             return ""
         now = self._clock()
-        verdict = self._merge.verdict(second.inlet, now, second.unknown)
+        verdict = self._merge.verdict(second.inlet, now, second.unknown | self._left_out)
         opened = second.inlet.opened
         if verdict == "" and opened is not None and first.alone_since(opened, second):
             # What it has fetched does not show that it will bring anything.
@@ -251,6 +280,7 @@ class Streamer:
         status = self.status
         second.lead()
         first.stop()
+        self._relist()
         self._wanted, self._not_before = None, -math.inf
         broken = first.ended and not first.leaving
         if broken:
