@@ -57,14 +57,22 @@ def check(outputs):
     return outputs
 
 
+OF_ACCOUNTS = {"account", "account_shapes", "signing"}
+
+
 def modules(connector_type):
-    """Return the modules of a connector: its own, or all of its venue's package."""
+    """
+    Return the modules of a connector: its own, or all of its venue's package.
+
+    But for those of the venue's accounts, which is another kind: it asks by its runner, and waits.
+    """
     module = importlib.import_module(connector_type.__module__)
     package = importlib.import_module(module.__package__ or module.__name__)
     if package.__name__ == "connectors" or not hasattr(package, "__path__"):
         return [module]
     names = [m.name for m in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")]
-    return [importlib.import_module(name) for name in names]
+    markets = [n for n in names if n.rpartition(".")[2] not in OF_ACCOUNTS]
+    return [importlib.import_module(name) for name in markets]
 
 
 def extended(payload):
