@@ -39,7 +39,10 @@ def orders(url: str, token_file: Path | None, *, as_json: bool) -> None:
 
     from .orders import OrdersError, follow
 
-    token = os.environ.get(TOKEN, "") if token_file is None else token_file.read_text("utf-8")
+    try:
+        token = os.environ.get(TOKEN, "") if token_file is None else token_file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError):
+        raise click.UsageError(f"{token_file} can't be read as a text") from None
     if not token.strip():
         raise click.UsageError(f"give --token-file, or set {TOKEN}")
     try:

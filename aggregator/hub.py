@@ -58,7 +58,7 @@ class Hub(Directory):
         later: Later = lambda _seconds, _call: None,
         clock_ns: Callable[[], int] = time.time_ns,
         epoch: str | None = None,
-        history: int = 10_000,
+        history: int = 0,
     ) -> None:
         super().__init__(epoch or secrets.token_hex(4), clock_ns, history)
         self.wake = wake

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import TextIO
 
-from .client import Client, ClientError, Options, RefusedError, SubscriptionError, Text
+import click
+
+from .client import (
+    Client,
+    ClientError,
+    Options,
+    RefusedError,
+    State,
+    SubscriptionError,
+    Text,
+)
 from .messages import BalanceUpdate, Error, Gap, Message, OrderUpdate, OwnTrade, PortfolioUpdate
 
 CHANNELS = ("orders", "fills", "balances", "portfolio")
@@ -37,6 +47,7 @@ async def follow(url: str, token: str, *, otp: str | None, as_json: bool, out: T
     """
     try:
         async with Client(url, Options(token=token, otp=otp, text=as_json)) as client:
+            client.on_state = _lost
             async for item in client.subscribe(*CHANNELS):
                 if isinstance(item, Text):
                     out.write(item.text.decode().replace("\n", " ") + "\n")
@@ -49,6 +60,11 @@ async def follow(url: str, token: str, *, otp: str | None, as_json: bool, out: T
         raise OrdersError(str(e), EXIT_USAGE) from e
     except ClientError as e:
         raise OrdersError(f"can't reach {url}: {e}", EXIT_UNAVAILABLE) from e
+
+
+def _lost(state: State) -> None:
+    if state.wait_s:
+        click.echo("connection lost; trying again", err=True)
 
 
 def line_of(message: Message) -> str:
@@ -74,7 +90,8 @@ def _said(message: Message) -> str:
             worth = f"{portfolio.total_asset} {portfolio.currency or ''}".rstrip()
             return f"{_head(message)} portfolio: {worth}, {portfolio.cash_balance} in cash"
         case Gap():
-            return f"gap on {message.channel}: {message.reason}"
+            cause = (message.data or {}).get("cause", message.reason)
+            return f"gap on {message.channel}: {cause}"
     return ""
 
 

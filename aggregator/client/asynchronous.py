@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
@@ -25,7 +26,7 @@ from .options import Options, Policy
 from .own import OwnChannels
 from .readers import Readers
 from .sequence import GRACE_S, Sequence
-from .subscription import Subscription, Terms
+from .subscription import Subscription, Terms, is_text
 
 logger = logging.getLogger("aggregator.client")
 
@@ -135,10 +136,14 @@ class Client(Callbacks, OwnChannels[Subscription]):
             buffer: of the options, for this subscription.
 
         """
-        if not channels:
-            raise ValueError("no channel is given")
+        if not channels or not all(map(is_text, channels)):
+            raise ValueError("no channel is given: subscribe('bitcoinprice', 'ethprice')")
+        # They are checked as those of the options are.
+        size = self.options.buffer if buffer is None else buffer
+        replace(self.options, policy=policy or self.options.policy, buffer=size)
+        positions = {channel: _position(place) for channel, place in dict(since or {}).items()}
         subscription = self.readers.add(channels, Terms(max_hz, raw), policy, buffer)
-        self._commands.start_from(dict(since or {}))
+        self._commands.start_from(positions)
         self._commands.add(subscription)
         return subscription
 
@@ -280,3 +285,14 @@ def _taken(sequence: Sequence, position: Position, waiting: list[Message]) -> Po
     restarted = any(isinstance(m, Gap) and m.reason == "history" for m in messages)
     epoch = sequence.old_epoch if restarted and sequence.old_epoch else position.epoch
     return Position(epoch, max(0, seqs[0] - 1))
+
+
+def _position(place: Position | tuple[str, int]) -> Position:
+    """Return a position, also of one that was written as JSON and read again."""
+    if isinstance(place, Position):
+        return place
+    try:
+        epoch, seq = place
+    except (TypeError, ValueError):
+        raise ValueError("since has a Position, or its epoch and seq, for each channel") from None
+    return Position(str(epoch), int(seq))

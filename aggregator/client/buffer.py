@@ -97,6 +97,8 @@ class Buffer:
                 raise self._error
             if self._ended:
                 return False
+            if self._waiter is not None:
+                raise RuntimeError("another task is taking these messages already")
             self._waiter = asyncio.get_running_loop().create_future()
             try:
                 async with asyncio.timeout(timeout_s):

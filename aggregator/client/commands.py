@@ -82,7 +82,8 @@ class Commands:
     def _authenticate(self, token: str) -> None:
         otp = self._options.otp
         code = otp() if callable(otp) else otp
-        command: Command = {"type": "auth", "token": token}
+        # Of a file, it ends with a line's end.
+        command: Command = {"type": "auth", "token": token.strip()}
         self._auth = self._say(command | ({} if code is None else {"otp": code}))
 
     def lost(self) -> None:

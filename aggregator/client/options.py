@@ -25,7 +25,8 @@ class Options:
             number for all channels, or one for each.
         max_ahead_s: nor one whose `timestamp` is so far ahead of this machine's clock.
         connect_timeout_s: for one attempt to connect.
-        start_timeout_s: how long to go on trying at the start; 0 is one attempt.
+        start_timeout_s: how long to go on trying at the start; 0 is one attempt. The last one is
+            let come to its end.
         first_wait_s: before connecting again it waits at random, up to so long at first, ...
         max_wait_s: ... twice as long each time, and so long at most.
         breaker_failures: after so many failures in a row ...

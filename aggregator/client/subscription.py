@@ -70,3 +70,8 @@ class Subscription:
     def unsubscribe(self) -> None:
         """Want it no more: the iteration ends behind what has come already."""
         self._readers.end(self)
+
+
+def is_text(value: object) -> bool:
+    """Return whether something can be a channel, whatever a program passes."""
+    return isinstance(value, str) and value != ""

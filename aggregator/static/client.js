@@ -185,6 +185,7 @@
  * @property {any} [WebSocket] the implementation, where there is no global one
  * @property {number} [connectTimeoutMs] how long a handshake may take
  * @property {number} [answerTimeoutMs] how long the answer to a command may take
+ * @property {string} [token] says who you are, for your own channels
  * @property {number} [pingMs] how often a sign of life is asked for; it has to come until the next
  * @property {number} [minBackoffMs] the longest first wait; it doubles with each failure
  * @property {number} [maxBackoffMs] the longest wait
@@ -211,6 +212,7 @@ const DEFAULTS = {
   breakAfter: 10,
   breakMs: 60_000,
   maxAgeMs: {},
+  token: "",
 };
 /** How long `close` waits for the other side. */
 const CLOSE_TIMEOUT_MS = 1_000;
@@ -884,7 +886,10 @@ export class Client {
 
   #connect() {
     this.#stopTimers();
-    const socket = new this.#WebSocket(this.#url);
+    // A page can set no header: the token is offered as a subprotocol, which is not answered.
+    const { token } = this.#options;
+    const offers = token ? [["aggregator", `bearer.${token}`]] : [];
+    const socket = new this.#WebSocket(this.#url, ...offers);
     this.#socket = socket;
     socket.binaryType = "arraybuffer";
     socket.onopen = () => this.#opened();

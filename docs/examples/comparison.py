@@ -12,9 +12,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import sys
 from decimal import Decimal
 
-from aggregator.client import Client, Invalid, Options
+from aggregator.client import Client, ClientError, Invalid, Options
 from aggregator.messages import Gap, PriceUpdate, SystemStatus
 
 BPS = 10_000
@@ -83,4 +84,9 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    try:
+        asyncio.run(main())
+    except KeyboardInterrupt:
+        pass
+    except ClientError as e:
+        sys.exit(str(e))

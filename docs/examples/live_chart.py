@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import sys
 from collections import deque
 from decimal import Decimal
 
@@ -19,7 +20,7 @@ from rich.live import Live
 from rich.panel import Panel
 from rich.text import Text
 
-from aggregator.client import Client, Options
+from aggregator.client import Client, ClientError, Options
 from aggregator.messages import PriceUpdate
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
@@ -79,4 +80,9 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    try:
+        asyncio.run(main())
+    except KeyboardInterrupt:
+        pass
+    except ClientError as e:
+        sys.exit(str(e))

@@ -12,9 +12,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import sys
 from decimal import Decimal
 
-from aggregator.client import Book, Client
+from aggregator.client import Book, Client, ClientError
 from aggregator.messages import Level, PriceUpdate
 
 BPS = 10_000
@@ -77,4 +78,9 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    try:
+        asyncio.run(main())
+    except KeyboardInterrupt:
+        pass
+    except ClientError as e:
+        sys.exit(str(e))

@@ -7,9 +7,10 @@ Follow prices: each change, what is lost, and how the connection is doing.
 from __future__ import annotations
 
 import argparse
+import sys
 from decimal import Decimal
 
-from aggregator.client import State, SyncClient
+from aggregator.client import ClientError, State, SyncClient
 from aggregator.messages import Gap, PriceUpdate
 
 
@@ -61,4 +62,9 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        pass
+    except ClientError as e:
+        sys.exit(str(e))

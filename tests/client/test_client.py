@@ -347,3 +347,40 @@ def test_gap_is_a_message():
     """It can be told by its type, as all."""
     assert Gap.__struct_config__.tag == "gap"
     assert Client("ws://x").state.name == "connecting"
+
+
+@pytest.mark.parametrize(
+    ("args", "options"),
+    [
+        ([], {}),
+        ([["bitcoinprice"]], {}),
+        ([5], {}),
+        ([""], {}),
+        (["a"], {"policy": "foo"}),
+        (["a"], {"buffer": 0}),
+        (["a"], {"buffer": -3}),
+        (["a"], {"since": {"a": 5}}),
+        (["a"], {"since": {"a": ["x", "y", "z"]}}),
+    ],
+    ids=str,
+)
+async def test_wrong_arguments_do_no_harm(args, options):
+    """They are refused where they are given, and the client goes on."""
+    client = Client("ws://127.0.0.1:9/ws")
+    with pytest.raises((TypeError, ValueError)):
+        client.subscribe(*args, **options)
+    assert client.subscribe("a", since={"a": ["x", 5]}).channels == ("a",)
+    await client.close()
+
+
+async def test_two_readers_of_one_subscription():
+    """The second is told so: else it would wait for ever."""
+    client = Client("ws://127.0.0.1:9/ws")
+    subscription = client.subscribe("a")
+    first = asyncio.create_task(anext(aiter(subscription)))
+    await asyncio.sleep(0)
+    with pytest.raises(RuntimeError, match="another task"):
+        await anext(aiter(subscription))
+    await client.close()
+    with pytest.raises(StopAsyncIteration):
+        await first
