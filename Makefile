@@ -24,7 +24,7 @@ demo: $(VENV)/.run
 	@exec $(BIN)/aggregator demo $(ARGS)
 
 test: $(VENV)/.dev
-	@$(BIN)/python -m pytest --cov $(ARGS)
+	@$(BIN)/python -m pytest --cov -n 2 --dist loadfile $(ARGS)
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff check

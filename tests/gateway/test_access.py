@@ -94,7 +94,7 @@ async def test_auth_again(guarded):
         (auth(OTHER), "unauthorized"),
         (auth(OTHER, otp="000000"), "unauthorized"),
     ],
-    ids=lambda value: str(value)[:30],
+    ids=range(10),
 )
 async def test_what_is_refused(guarded, command, code, caplog):
     """With no word of why; nothing of the token is in the answer or the log."""
@@ -281,7 +281,9 @@ async def test_revoked(guarded, keyring):
 
 
 @pytest.mark.parametrize(
-    ("token", "status"), [(None, 401), (WRONG, 401), (READER, 403), (OPS, 200)]
+    ("token", "status"),
+    [(None, 401), (WRONG, 401), (READER, 403), (OPS, 200)],
+    ids=["no", "wrong", "reader", "ops"],
 )
 @pytest.mark.parametrize("path", ["/ws/test", "/feeds/prices/rotate"])
 async def test_roles_of_operators(guarded, path, token, status):

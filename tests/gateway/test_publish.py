@@ -246,7 +246,7 @@ async def test_nonsense(engine, body, code):
     assert engine.hub.channels["engine"].seq == engine.hub.private_messages == 0
 
 
-@pytest.mark.parametrize(("token", "status"), [(None, 401), (READER, 403)])
+@pytest.mark.parametrize(("token", "status"), [(None, 401), (READER, 403)], ids=["no", "reader"])
 async def test_who_may(engine, token, status):
     """Only operators."""
     assert (await post(engine, TRADED, token))[0] == status
