@@ -95,9 +95,7 @@ class Keyring:
         jwt: Jwt | None,
         now: Callable[[], float] = time.time,
     ) -> None:
-        self._tokens = tokens
-        self._users = users
-        self._jwt = jwt
+        self.replace(tokens, users, jwt)
         self._now = now
         # The last step of which a user's code was taken: no code twice, not even by a restart.
         self._steps: dict[int, int] = {}
@@ -110,6 +108,8 @@ class Keyring:
     ) -> None:
         """Go over to another configuration; codes that were used stay used."""
         self._tokens, self._users, self._jwt = tokens, users, jwt
+        # Here, since it is asked for once a second by each session.
+        self._jwt_proof = None if jwt is None else _fingerprint(jwt)
 
     def __bool__(self) -> bool:
         return bool(self._tokens or self._jwt)
@@ -139,8 +139,7 @@ class Keyring:
             token = self._tokens.get(identity.token_id)
             said = (identity.user_id, identity.role, identity.proof)
             return token is not None and (token.user, token.role, token.hash) == said
-        same = self._jwt is not None and _fingerprint(self._jwt) == identity.proof
-        return same and (identity.expires or 0) > self._now()
+        return self._jwt_proof == identity.proof and (identity.expires or 0) > self._now()
 
     def _by_key(self, token_id: str, secret: str) -> Identity:
         token = self._tokens.get(token_id)
@@ -171,7 +170,7 @@ class Keyring:
             raise RejectedError("expired") from None
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError):
             raise RejectedError("invalid") from None
-        return Identity(user_id, role, expires=expires, proof=_fingerprint(config))
+        return Identity(user_id, role, expires=expires, proof=self._jwt_proof or "")
 
     def _check_code(self, user_id: int, otp: str | None) -> None:
         user = self._users.get(user_id)

@@ -114,6 +114,22 @@ def told_elsewhere(pid: int, run_cli, path: Path, environ: dict[str, str]) -> li
     return [Path(f"/proc/{pid}/cmdline").read_text(), printed.stdout, printed.stderr]
 
 
+async def test_first_token_comes_with_a_reload(start, connect, run_cli, tmp_path):
+    """A daemon that was started without any takes them in."""
+    key, section = made(run_cli, "--user", "1")
+    path = tmp_path / "a.toml"
+    path.write_text(CONFIG)
+    process = await start("run", "--config", path)
+    client = await connect(await process.url())
+    path.write_text(CONFIG + section)
+    process.signal(signal.SIGHUP)
+    await process.logged("tokens read again: 1 keys")
+    await client.send(type="auth", token=key)
+    assert (await client.receive())["user_id"] == 1
+    process.signal(signal.SIGTERM)
+    assert await process.ended() == 0
+
+
 async def test_no_secret_is_told(start, connect, run_cli, tmp_path):
     """Planted ones are in no log line at debug, metric, answer, `ps` line or printed config."""
     key, section = made(run_cli, "--user", "1", "--role", "ops")

@@ -71,7 +71,8 @@ class Sessions:
         self.hub = hub
         self.config = config
         self.now = now
-        self.access = Access(keyring or Keyring({}, {}, None), now)
+        # Not `or`: one that is empty yet may be filled, by a reload.
+        self.access = Access(Keyring({}, {}, None) if keyring is None else keyring, now)
         # Who has said who it is; and until when the others may wait, the first one first.
         self._known: dict[Commands, None] = {}
         self._nameless: dict[Delivery, float] = {}
