@@ -76,23 +76,31 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="ty
     """Base of all messages."""
 
 
-class PriceUpdate(Message, frozen=True, kw_only=True, gc=False, tag="price_update"):
+class OfInstrument(Message, frozen=True, kw_only=True, gc=False):
+    """Base of what concerns an instrument of a venue."""
+
+    connector_id: ConnectorId
+    channel: Channel
+    exchange: Exchange
+    instrument: Instrument
+    timestamp: Timestamp
+    seq: Seq
+    received_us: ReceivedUs
+    published_us: PublishedUs
+    exchange_us: ExchangeUs = None
+    age_us: AgeUs = None
+    stale: Stale = None
+    conflated: Conflated = 0
+
+
+class PriceUpdate(OfInstrument, frozen=True, kw_only=True, gc=False, tag="price_update"):
     """
     The price of an instrument.
 
     `raw` is the field `data`, the venue's own payload, as it came: the property `data` decodes it.
     """
 
-    connector_id: ConnectorId
-    channel: Channel
-    exchange: Exchange
-    instrument: Instrument
     price: Annotated[Decimal, _number("The last trade's; of a book the exact mid.")]
-    timestamp: Timestamp
-    seq: Seq
-    received_us: ReceivedUs
-    published_us: PublishedUs
-    exchange_us: ExchangeUs = None
     bid: Annotated[Decimal | None, _number("Best bid; absent where the venue gives none.")] = None
     ask: Annotated[Decimal | None, _number("Best ask; absent where the venue gives none.")] = None
     volume_24h: Annotated[
@@ -101,9 +109,6 @@ class PriceUpdate(Message, frozen=True, kw_only=True, gc=False, tag="price_updat
     change_24h_pct: Annotated[
         Decimal | None, _number("In per cent; absent where the venue gives none.")
     ] = None
-    age_us: AgeUs = None
-    stale: Stale = None
-    conflated: Conflated = 0
     raw: Annotated[
         msgspec.Raw,
         _text("The venue's own payload, byte for byte; absent with `raw: false`."),
@@ -135,26 +140,14 @@ class BookLevels(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     ] = None
 
 
-class OrderbookUpdate(Message, frozen=True, kw_only=True, gc=False, tag="orderbook_update"):
+class OrderbookUpdate(OfInstrument, frozen=True, kw_only=True, gc=False, tag="orderbook_update"):
     """An order book, or what has changed in it."""
 
-    connector_id: ConnectorId
-    channel: Channel
-    exchange: Exchange
-    instrument: Instrument
     action: Annotated[
         Literal["snapshot", "delta"],
         _text("`snapshot`: these levels are the book. `delta`: they are what has changed."),
     ]
     data: Annotated[BookLevels, _text("The levels.")]
-    timestamp: Timestamp
-    seq: Seq
-    received_us: ReceivedUs
-    published_us: PublishedUs
-    exchange_us: ExchangeUs = None
-    age_us: AgeUs = None
-    stale: Stale = None
-    conflated: Conflated = 0
 
 
 class Trade(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -167,23 +160,11 @@ class Trade(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     cost: Annotated[Decimal, _digits("Price times quantity, in units of the quote.")]
 
 
-class TradeExecuted(Message, frozen=True, kw_only=True, gc=False, tag="trade_executed"):
+class TradeExecuted(OfInstrument, frozen=True, kw_only=True, gc=False, tag="trade_executed"):
     """A public trade."""
 
-    connector_id: ConnectorId
-    channel: Channel
-    exchange: Exchange
-    instrument: Instrument
     data: Annotated[Trade, _text("The trade.")]
-    timestamp: Timestamp
-    seq: Seq
-    received_us: ReceivedUs
-    published_us: PublishedUs
-    exchange_us: ExchangeUs = None
     backfilled: Annotated[bool, _text("It was missed, and fetched afterwards.")] = False
-    age_us: AgeUs = None
-    stale: Stale = None
-    conflated: Conflated = 0
 
 
 class CandleData(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -201,22 +182,10 @@ class CandleData(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     closed: Annotated[bool, _text("Whether it is over.")]
 
 
-class Candle(Message, frozen=True, kw_only=True, gc=False, tag="candle"):
+class Candle(OfInstrument, frozen=True, kw_only=True, gc=False, tag="candle"):
     """What the price of an instrument did in an interval; sent again as it changes."""
 
-    connector_id: ConnectorId
-    channel: Channel
-    exchange: Exchange
-    instrument: Instrument
     data: Annotated[CandleData, _text("The candle.")]
-    timestamp: Timestamp
-    seq: Seq
-    received_us: ReceivedUs
-    published_us: PublishedUs
-    exchange_us: ExchangeUs = None
-    age_us: AgeUs = None
-    stale: Stale = None
-    conflated: Conflated = 0
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True, gc=False):
