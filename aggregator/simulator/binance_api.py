@@ -12,9 +12,10 @@ from aggregator.simulator import binance_account_shapes as shapes
 from aggregator.simulator import binance_signed as signed
 from aggregator.simulator.accounts import Account
 from aggregator.simulator.binance_account import BinanceAccount
+from aggregator.simulator.binance_pings import Pings
 from aggregator.simulator.binance_query import Refusal
 from aggregator.simulator.binance_shapes import now_ms
-from aggregator.simulator.connection import PING, Connection, frame
+from aggregator.simulator.connection import Connection, frame
 from aggregator.simulator.faults import Faults
 from aggregator.simulator.keys import Key
 from aggregator.simulator.limits import Verdict
@@ -40,7 +41,7 @@ class Peer:
     next_stream: int = 0
 
 
-class BinanceApi:
+class BinanceApi(Pings):
     """All connections to `/ws-api/v3`."""
 
     def __init__(
@@ -54,13 +55,12 @@ class BinanceApi:
         ping_s: float,
         pong_timeout_s: float,
     ) -> None:
+        super().__init__(ping_s, pong_timeout_s)
         self._account = account
         self._engine = engine
         self._faults = faults
         self._charge = charge
         self._weight_limit = weight_limit
-        self._ping_s = ping_s
-        self._pong_timeout_s = pong_timeout_s
         self._open: dict[Connection, None] = {}
         self._executions = 8_641_984
         engine.listen(self._changed)
@@ -89,20 +89,6 @@ class BinanceApi:
 
     def counted(self, connection: Connection) -> None:
         """Count nothing: requests have weights here, and messages no limit of their own."""
-
-    def ponged(self, connection: Connection, payload: bytes) -> None:
-        """Note a pong; only one with the payload of our ping counts."""
-        if payload == connection.state.ping:
-            connection.state.ping = None
-
-    def watch(self, connection: Connection, now: float) -> None:
-        """Send the ping that is due, end the connection whose pong is overdue."""
-        peer: Peer = connection.state
-        if peer.ping is not None and now - peer.pinged_at > self._pong_timeout_s:
-            connection.close(1008, "Pong timeout")
-        elif peer.ping is None and now - peer.pinged_at >= self._ping_s:
-            peer.ping, peer.pinged_at = str(now_ms()).encode(), now
-            connection.send(peer.ping, PING)
 
     def shutdown(self, connection: Connection) -> None:
         """Announce that this server goes away."""

@@ -10,7 +10,8 @@ from aiohttp import web
 
 from aggregator.simulator import binance_shapes as shapes
 from aggregator.simulator import binance_topics as topics
-from aggregator.simulator.connection import PING, Connection
+from aggregator.simulator.binance_pings import Pings
+from aggregator.simulator.connection import Connection
 from aggregator.simulator.depth import Books
 from aggregator.simulator.faults import Fault, Faults
 from aggregator.simulator.limits import Window
@@ -31,7 +32,7 @@ class Peer:
     ping: bytes | None = None
 
 
-class BinanceStreams:
+class BinanceStreams(Pings):
     """All stream connections of Binance and what they read."""
 
     def __init__(
@@ -44,11 +45,10 @@ class BinanceStreams:
         pong_timeout_s: float,
         messages_per_s: int,
     ) -> None:
+        super().__init__(ping_s, pong_timeout_s)
         self._market = market
         self._books = books
         self._faults = faults
-        self._ping_s = ping_s
-        self._pong_timeout_s = pong_timeout_s
         self._messages_per_s = messages_per_s
         self._topics: dict[str, topics.Topic] = {}
 
@@ -78,20 +78,6 @@ class BinanceStreams:
         """Count an incoming message, pings and pongs too; one too many disconnects."""
         if not connection.state.window.admit(asyncio.get_running_loop().time()):
             connection.close(1008, "Too many requests")
-
-    def ponged(self, connection: Connection, payload: bytes) -> None:
-        """Note a pong; only one with the payload of our ping counts."""
-        if payload == connection.state.ping:
-            connection.state.ping = None
-
-    def watch(self, connection: Connection, now: float) -> None:
-        """Send the ping that is due, end the connection whose pong is overdue."""
-        peer: Peer = connection.state
-        if peer.ping is not None and now - peer.pinged_at > self._pong_timeout_s:
-            connection.close(1008, "Pong timeout")
-        elif peer.ping is None and now - peer.pinged_at >= self._ping_s:
-            peer.ping, peer.pinged_at = str(shapes.now_ms()).encode(), now
-            connection.send(peer.ping, PING)
 
     def shutdown(self, connection: Connection) -> None:
         """Announce that this server goes away."""
