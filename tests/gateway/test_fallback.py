@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import sys
 from typing import Any
@@ -13,6 +12,7 @@ import aiohttp
 import pytest
 from aiohttp import WSMsgType, web
 from aiohttp.test_utils import make_mocked_request
+from gateway.leftovers import earlier, living  # noqa: F401 - a fixture
 from gateway.wsclient import (
     ACCEPT,
     CLOSE,
@@ -39,24 +39,6 @@ from aggregator.gateway.sessions import RECEIVE_BYTES
 def way(request) -> str:
     """Let the daemons of this file use the fallback."""
     return getattr(request, "param", "fallback")
-
-
-EARLIER_IDS: set[int] = set()
-
-
-@pytest.fixture(autouse=True)
-def earlier():
-    """Note what other tests have left: a hub let go in the middle of things keeps its sessions."""
-    gc.collect()
-    kinds = (web.RequestHandler, web.Request, Session, fallback.Link)
-    EARLIER_IDS.clear()
-    EARLIER_IDS.update(id(thing) for thing in gc.get_objects() if type(thing) in kinds)
-
-
-def living(kind: type) -> int:
-    gc.collect()
-    found = (thing for thing in gc.get_objects() if type(thing) is kind)
-    return sum(id(thing) not in EARLIER_IDS for thing in found)
 
 
 # Whether it is needed.

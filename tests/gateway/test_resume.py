@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 from gateway.wsclient import Client
 
@@ -201,14 +199,17 @@ async def test_channels_of_the_daemon(daemon):
 
 async def test_reader_of_much_is_not_cut_off(serve):
     """All that was missed comes, however much: it does not count among what waits for a client."""
-    daemon = await serve(max_buffered_bytes=100_000, slow_after_s=0.05)
+    daemon = await serve(max_buffered_bytes=100_000)
+    now = [100.0]
+    daemon.sessions.now = lambda: now[0]
     payload = b'"%b"' % (b"x" * 10_000)
     for price in range(400):
         daemon.publish(price, data=payload)
     async with await daemon.connect(receive_buffer=4096) as client:
         await resume(client, "prices", epoch=daemon.hub.epoch, seq=0)
         daemon.publish(400)
-        await asyncio.sleep(0.2)
+        for now[0] in (100.0, 200.0):
+            daemon.sessions.close_slow()
         messages = await get(client, 400)
         assert numbers(messages) == list(range(1, 401))
         last = await client.receive()
