@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 from aiohttp import hdrs, web
@@ -36,6 +37,12 @@ KEEP_ALIVE_S = 15.0
 """For the next request, and for the headers of the first one."""
 BACKLOG = 4096
 """Connections that the kernel accepts while the loop is busy."""
+
+
+@cache
+def _client_script() -> bytes:
+    """Return it; read once, since everybody waits for a file."""
+    return CLIENT.read_bytes()
 
 
 class Server:
@@ -278,7 +285,7 @@ class Server:
             hdrs.CACHE_CONTROL: "no-cache",
             hdrs.ACCESS_CONTROL_ALLOW_ORIGIN: "*",
         }
-        return web.Response(body=CLIENT.read_bytes(), headers=headers)
+        return web.Response(body=_client_script(), headers=headers)
 
     async def _metrics_page(self, request: web.Request) -> web.Response:
         del request
