@@ -59,7 +59,7 @@ async def follow(url: str, token: str, *, otp: str | None, as_json: bool, out: T
     except (SubscriptionError, RefusedError) as e:
         raise OrdersError(str(e), EXIT_USAGE) from e
     except ClientError as e:
-        raise OrdersError(f"can't reach {url}: {e}", EXIT_UNAVAILABLE) from e
+        raise OrdersError(str(e), EXIT_UNAVAILABLE) from e
 
 
 def _lost(state: State) -> None:

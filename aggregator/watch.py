@@ -102,7 +102,7 @@ async def frames(
                 else:
                     yield frame
     except ClientError as e:
-        raise WatchError(f"can't reach {url}: {e}", EXIT_UNAVAILABLE) from e
+        raise WatchError(str(e), EXIT_UNAVAILABLE) from e
 
 
 def _lost(url: str, state: State) -> None:
@@ -204,7 +204,7 @@ def _line(key: tuple[str, str], message: dict[str, Any]) -> list[Line]:
     own = {"trade_executed": "price", "candle": "close"}.get(message.get("type", ""))
     price = message["data"][own] if own else message.get("price")
     if message.get("type") == "gap":
-        text = "gap"
+        text = f"gap: {message.get('reason')}"
     cells = [*key, text or price, message.get("bid"), message.get("ask")]
     cells += [message.get("change_24h_pct"), message.get("timestamp", "")[11:23]]
     return [_cell(cell) for cell in [*cells, message.get("seq")]]

@@ -483,8 +483,8 @@ def test_of_a_book_the_best_prices_are_shown():
         watch.take(rows, message)
         [[price, bid, ask, seq]] = cells(rows)
         assert (price, f"{bid} {ask}", seq) == ("", best, message["seq"])
-    watch.take(rows, market("gap", 5, data={}))
-    assert cells(rows) == [["gap", "", "", "5"]]
+    watch.take(rows, market("gap", 5, reason="upstream", data={}))
+    assert cells(rows) == [["gap: upstream", "", "", "5"]]
     watch.take(rows, book(6, "snapshot", [["9", "1"]], []))
     assert cells(rows) == [["", "9", "", "6"]]
 

@@ -42,7 +42,7 @@ async def dial(session: aiohttp.ClientSession, url: str, options: Options) -> So
                 decode_text=False,
             )
     except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as e:
-        raise ClientError(f"{url} is no address") from e
+        raise ClientError(f"can't reach {url}: that is no address") from e
     except aiohttp.WSServerHandshakeError as e:
         if 400 <= e.status < 500 and e.status != TOO_MANY:
             raise RefusedError(f"{url} answers HTTP {e.status}: {e.message}", e.status) from e

@@ -20,7 +20,6 @@ from aggregator.messages import (
     Heartbeat,
     Message,
     Numbered,
-    OrderbookUpdate,
     OrderUpdate,
     OwnTrade,
     Pong,
@@ -55,7 +54,7 @@ class _Head(msgspec.Struct):
 
     type: str
     channel: str | None = None
-    instrument: str | None = None
+    instrument: object = None
     seq: int | None = None
 
 
@@ -208,21 +207,21 @@ class Intake:
         time_now = now()
         self._latest = time_now + self._ahead
         timestamp: datetime = message.timestamp
-        reason = ""
+        reason, is_old = "", False
         if not BEGINNING <= timestamp <= self._latest:
             reason = f"the timestamp is absurd: {timestamp.isoformat()}"
         elif isinstance(message, PriceUpdate) and not message.price.is_finite():
             reason = f"the price is no number: {message.price}"
         elif sequence.max_age_s is not None and isinstance(message, _AGING):
             age_s = (time_now - timestamp).total_seconds()
-            if age_s > sequence.max_age_s:
+            is_old = age_s > sequence.max_age_s
+            if is_old:
                 reason = f"{age_s:.1f} s old, more than {sequence.max_age_s:g} s"
         if not reason:
             return True
         self.invalid(Invalid(reason, data, message))
-        if isinstance(message, OrderbookUpdate):
-            # Without it nobody knows the book any more.
-            self.lost(_without(message))
+        if not is_old:
+            self._lost_one(message.channel, getattr(message, "instrument", None), message.seq, data)
         return False
 
     def lost(self, gap: Gap | None) -> None:
@@ -250,15 +249,27 @@ class Intake:
         except _UNREADABLE:
             head = _Head("")
         # Its number is no hole.
-        channel, about, seq = head.channel, head.instrument or head.type, head.seq
+        instrument = head.instrument if isinstance(head.instrument, str) else None
+        channel, about, seq = head.channel, instrument or head.type, head.seq
         if channel is not None and seq is not None and not self._is_new(channel, about, seq):
             return
         if head.type and head.type not in _known:
             self._counters.unknown += 1
         else:
             self.invalid(Invalid(str(error) or type(error).__name__, data, None))
+            if channel is not None and seq is not None:
+                self._lost_one(channel, instrument, seq, data)
+                return
         if self._with_text:
             for buffer in self._readers.everyone():
+                buffer.put(Text(data, None))
+
+    def _lost_one(self, channel: str, instrument: str | None, seq: int, data: bytes) -> None:
+        """Hand out a gap in place of what is not valid; or its text, to who wants that."""
+        if not self._with_text:
+            self.lost(_without(channel, instrument, seq))
+        elif (sequence := self._readers.sequence(channel)) is not None:
+            for buffer in self._readers.route(sequence, instrument):
                 buffer.put(Text(data, None))
 
     def invalid(self, invalid: Invalid) -> None:
@@ -273,12 +284,12 @@ class Intake:
             )
 
 
-def _without(message: OrderbookUpdate) -> Gap:
+def _without(channel: str, instrument: str | None, seq: int) -> Gap:
     return Gap(
-        channel=message.channel,
-        instrument=message.instrument,
-        from_seq=message.seq,
-        to_seq=message.seq,
+        channel=channel,
+        instrument=instrument,
+        from_seq=seq,
+        to_seq=seq,
         reason=REASON,
         timestamp=now(),
         data={"cause": "the message was not valid"},

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 Policy = Literal["block", "drop_oldest", "conflate"]
@@ -68,6 +69,13 @@ class Options:
             raise ValueError(f"policy is block, drop_oldest or conflate, not {self.policy!r}")
         if self.buffer < 1:
             raise ValueError("buffer is at least 1")
+        ages = self.max_age_s.values() if isinstance(self.max_age_s, Mapping) else [self.max_age_s]
+        durations = [getattr(self, each.name) for each in fields(self) if each.type == "float"]
+        for value in (*durations, *ages):
+            if value is not None and not (isinstance(value, int | float) and 0 <= value < math.inf):
+                raise ValueError(f"a duration is a number of seconds, not {value!r}")
+        if self.breaker_failures < 1:
+            raise ValueError("breaker_failures is at least 1")
         if self.text and self.policy == "conflate":
             raise ValueError("text can't be conflated")
 

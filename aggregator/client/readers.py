@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from typing import Self
 
 from aggregator.messages import Message
 
@@ -15,6 +16,53 @@ from .sequence import Sequence
 from .subscription import Subscription, Terms
 
 Route = tuple[Buffer, ...]
+
+
+class Iteration:
+    """
+    An iterator over messages that outlives a cancelled wait for one.
+
+    A generator alone would be over after `asyncio.wait_for(anext(messages), 1)`; that would look
+    like the end of the messages.
+
+    Args:
+        readers: take what there is, and call what is set for it.
+        buffer: has the messages.
+
+    """
+
+    def __init__(self, readers: Readers, buffer: Buffer) -> None:
+        self._readers = readers
+        self._buffer = buffer
+        self._is_over = False
+        self._messages = self._generate()
+
+    def __aiter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __anext__(self) -> Awaitable[Message]:
+        """Return the next message."""
+        if self._is_over:
+            self._is_over = False
+            self._messages = self._generate()
+        return self._messages.__anext__()
+
+    async def _generate(self) -> AsyncGenerator[Message]:
+        buffer, readers = self._buffer, self._readers
+        try:
+            while await buffer.ready():
+                # Looked at once for all that is there: it is more than the rest of the work.
+                if readers.calls:
+                    yield await readers.taken(buffer)
+                    continue
+                while buffer:
+                    item = buffer.pop()
+                    if isinstance(item, Exception):
+                        raise item
+                    yield item
+        finally:
+            self._is_over = True
 
 
 class Readers:
@@ -131,18 +179,14 @@ class Readers:
         plain = [item.message if isinstance(item, Text) else item for item in items]
         return [m for m in plain if isinstance(m, Message) and getattr(m, "channel", "") == channel]
 
-    async def messages(self, buffer: Buffer) -> AsyncIterator[Message]:
-        """Yield what comes, having called what is set for it."""
-        while await buffer.ready():
-            # Looked at once for all that is there: it is more than the rest of the work.
-            if self._callbacks.any_set:
-                yield await self.taken(buffer)
-                continue
-            while buffer:
-                item = buffer.pop()
-                if isinstance(item, Exception):
-                    raise item
-                yield item
+    def messages(self, buffer: Buffer) -> Iteration:
+        """Iterate over what comes, having called what is set for it."""
+        return Iteration(self, buffer)
+
+    @property
+    def calls(self) -> bool:
+        """Whether anything is set to be called with messages."""
+        return self._callbacks.any_set
 
     async def taken(self, buffer: Buffer) -> Message:
         """Return the next message, having called what is set for it; there has to be one."""

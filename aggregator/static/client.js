@@ -192,6 +192,7 @@
  * @property {number} [breakAfter] after so many failures in a row the circuit breaks
  * @property {number} [breakMs] then the next attempt is made after about this time
  * @property {Record<string, number>} [maxAgeMs] how old messages may be, by channel
+ * @property {number} [maxAheadMs] how far ahead of the daemon's clock a message's time may be
  */
 
 /**
@@ -212,6 +213,7 @@ const DEFAULTS = {
   breakAfter: 10,
   breakMs: 60_000,
   maxAgeMs: {},
+  maxAheadMs: 3_600_000,
   token: "",
 };
 /** How long `close` waits for the other side. */
@@ -446,11 +448,13 @@ const isText = (value) => typeof value === "string" && value !== "";
 const isSeq = (value) => Number.isSafeInteger(value) && /** @type {number} */ (value) > 0;
 /** @type {(value: unknown) => boolean} */
 const isSeqOrNull = (value) => value === null || isSeq(value);
+/** Of the first block of Bitcoin: no price is older. */
+const BEGINNING = Date.UTC(2009, 0, 3);
 /** @type {(value: unknown) => boolean} */
 const isTime = (value) =>
   typeof value === "string" &&
   /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$/.test(value) &&
-  !Number.isNaN(Date.parse(value));
+  Date.parse(value) >= BEGINNING;
 /** @type {(value: any) => boolean} */
 const isPosition = (value) => isText(value?.epoch) && Number.isSafeInteger(value.seq);
 /** @type {(value: any) => boolean} */
@@ -1205,7 +1209,8 @@ export class Client {
    */
   #published(message, text) {
     const place = this.#channels.get(message.channel);
-    const wrong = flaw(message);
+    const age = Date.now() + this.clockOffsetMs - Date.parse(message.timestamp);
+    const wrong = flaw(message) ?? (age < -this.#options.maxAheadMs ? "timestamp" : null);
     if (wrong !== null) {
       this.#invalid(`${message.type}: ${wrong} is missing or wrong`, text);
       if (place) this.#unreadable(place, message);
@@ -1215,7 +1220,6 @@ export class Client {
     this.stats.messages += 1;
     if (!this.#isNews(place, message)) return;
     const limit = this.#options.maxAgeMs[message.channel];
-    const age = Date.now() + this.clockOffsetMs - Date.parse(message.timestamp);
     if (age > limit && MAY_BE_TOO_OLD.has(message.type)) {
       this.stats.tooOld += 1;
       this.#emit("invalid", { reason: `it is ${Math.round(age)} ms old`, text });

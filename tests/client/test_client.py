@@ -88,6 +88,43 @@ async def test_what_two_want_both_get(daemon, open_client, take):
     assert len(called) == 3
 
 
+async def test_a_wait_that_is_given_up_ends_nothing(daemon, open_client):
+    """What comes afterwards is there for the same iteration."""
+    client = await open_client()
+    messages = aiter(client.subscribe("btc"))
+    await daemon.until(lambda: daemon.commands)
+    for _ in range(2):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                await anext(messages)
+    await daemon.publish("btc")
+    assert (await anext(messages)).channel == "btc"
+    await client.close()
+    for _ in range(2):
+        with pytest.raises(StopAsyncIteration):
+            await anext(messages)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"first_wait_s": -1},
+        {"ping_after_s": "20"},
+        {"max_wait_s": float("nan")},
+        {"max_age_s": {"btc": "5"}},
+        {"max_age_s": -5},
+        {"breaker_failures": 0},
+        {"buffer": 0},
+        {"policy": "all"},
+    ],
+    ids=str,
+)
+def test_an_option_that_can_not_be(option):
+    """Is said at once."""
+    with pytest.raises(ValueError, match="is"):
+        Options(**option)
+
+
 async def test_callbacks_by_type(daemon, open_client):
     """Each gets its own messages when `wait` hands them out; `on_message` gets all."""
     client = await open_client()

@@ -6,18 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from client.daemons import price
+from client.nonsense import BAD
 
 from aggregator.client import Text
 from aggregator.messages import Gap, PriceUpdate
-
-BAD = {
-    "no price": ({"price": None}, "price"),
-    "text in place of a price": ({"price": "x"}, "price"),
-    "a price that is no number": ({"price": "NaN"}, "no number"),
-    "no time": ({"timestamp": "soon"}, "timestamp"),
-    "a time before there was anything": ({"timestamp": "1970-01-01T00:00:00Z"}, "absurd"),
-    "a time that is far ahead": ({"timestamp": "2200-01-01T00:00:00Z"}, "absurd"),
-}
 
 
 def iso(age_s):
@@ -39,14 +31,20 @@ async def follow(daemon, open_client):
     return follow
 
 
-@pytest.mark.parametrize(("fields", "reason"), BAD.values(), ids=BAD)
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [*BAD.values(), ({"price": "NaN"}, "no number")],
+    ids=[*BAD, "a price that is no number"],
+)
 async def test_it_is_not_handed_out_but_said(daemon, follow, fields, reason):
-    """With a reason and the text that came; its number is no hole."""
+    """With a reason and the text that came; in its place there is a gap."""
     client, messages, found = await follow()
     await daemon.say(price(1))
     await daemon.say(price(2, **fields))
     await daemon.say(price(3))
-    assert [(await anext(messages)).seq for _ in range(2)] == [1, 3]
+    first, gap, last = [await anext(messages) for _ in range(3)]
+    assert (first.seq, last.seq) == (1, 3)
+    assert (type(gap), gap.from_seq, gap.to_seq, gap.reason) == (Gap, 2, 2, "client")
     [invalid] = found
     assert reason in invalid.reason
     assert b'"seq": 2' in invalid.text
@@ -95,7 +93,8 @@ async def test_how_far_ahead_is_an_option(daemon, follow):
     await daemon.say(price(1, timestamp=iso(-2)))
     await daemon.say(price(2, timestamp=iso(-60)))
     await daemon.say(price(3))
-    assert [(await anext(messages)).seq for _ in range(2)] == [1, 3]
+    received = [await anext(messages) for _ in range(3)]
+    assert [type(message) for message in received] == [PriceUpdate, Gap, PriceUpdate]
     assert "absurd" in found[0].reason
 
 
@@ -119,6 +118,7 @@ async def test_without_a_callback_the_log_says_so(daemon, open_client, caplog):
         for seq in range(1, 10):
             await daemon.say(price(seq, price="x"))
         await daemon.say(price(10))
+        assert [(await anext(messages)).from_seq for _ in range(9)] == list(range(1, 10))
         assert (await anext(messages)).seq == 10
     assert [r.args[0] for r in caplog.records] == [1, 2, 4, 8]
     assert "price" in caplog.text
@@ -139,6 +139,18 @@ async def test_as_text_everything_is_handed_out(daemon, follow):
     assert [each.text.decode() for each in found[1:]] == texts
     assert [each.message for each in found[1:]] == [None] * 3
     assert client.counters.duplicates == 1
+
+
+async def test_as_text_what_is_not_valid_is_itself(daemon, follow):
+    """In its place, and no gap besides."""
+    _, messages, found = await follow(text=True)
+    await daemon.say(price(1, price="x"))
+    await daemon.say(price(2, timestamp="2200-01-01T00:00:00Z"))
+    await daemon.say(price(3))
+    received = [await anext(messages) for _ in range(3)]
+    assert [text.message is None for text in received] == [True, True, False]
+    assert [f'"seq": {seq}'.encode() in text.text for seq, text in enumerate(received, 1)]
+    assert len(found) == 2
 
 
 async def test_an_error_in_on_invalid_ends_the_client(daemon, follow):

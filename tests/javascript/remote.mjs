@@ -22,8 +22,8 @@ export class Remote {
   connect({ url, options }) {
     const sockets = this.#sockets;
     class WebSocket extends globalThis.WebSocket {
-      constructor(address) {
-        super(address);
+      constructor(...args) {
+        super(...args);
         sockets.push(this);
       }
     }

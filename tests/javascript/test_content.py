@@ -2,6 +2,7 @@
 
 import json
 
+from client.nonsense import BAD
 from javascript.fake import book, price
 
 OPTIONS = {"minBackoffMs": 1, "maxBackoffMs": 50}
@@ -128,6 +129,25 @@ async def test_what_can_not_be_read_is_a_gap(in_node, fake):
     assert await seen(in_node, 4) == [1, "gap", 3, 5]
     gap = await in_node.message(type="gap")
     assert (gap["from_seq"], gap["to_seq"]) == (4, 4)
+
+
+async def test_it_is_not_handed_out_but_said(in_node, fake):
+    """What the client for Python does not take either, with a gap in its place."""
+    connection = await subscribed(in_node, fake, "prices")
+    for seq, (fields, reason) in enumerate(BAD.values(), 1):
+        await connection.price(seq, **fields)
+        assert reason in (await in_node.until("invalid"))["reason"]
+        gap = await in_node.message(type="gap")
+        assert (gap["from_seq"], gap["to_seq"], gap["reason"]) == (seq, seq, "client")
+
+
+async def test_how_far_ahead_is_an_option(in_node, fake):
+    """By the daemon's clock, which is what the fake one says."""
+    connection = await subscribed(in_node, fake, "prices", options={"maxAheadMs": 5000})
+    await connection.price(1, timestamp="2026-11-20T07:56:20.000Z")
+    assert "timestamp" in (await in_node.until("invalid"))["reason"]
+    await connection.price(2, timestamp="2026-11-20T07:56:06.000Z")
+    await in_node.message(seq=2)
 
 
 async def test_unknown_types_are_handed_out(in_node, fake):

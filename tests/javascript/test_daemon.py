@@ -121,6 +121,25 @@ async def test_rates_and_payloads(in_node, demo):
     assert {message["type"] for message in messages} == {"price_update"}
 
 
+async def test_a_token(far, start, run_cli, site, tmp_path):
+    """Opens a daemon that lets nobody else in, on each connection anew; without one nothing is."""
+    made = run_cli("token", "create", "--user", "7")
+    section = made.stderr[made.stderr.index("[tokens.") :]
+    (tmp_path / "closed.toml").write_text("[server]\nport = 0\nanonymous = false\n" + section)
+    environ = {ORIGINS: json.dumps([site])}
+    daemon = await start("demo", "--config", "closed.toml", environ=environ)
+    url = await daemon.url()
+    await daemon.logged("feed bitcoinprice live")
+    await far.connect(url, token=made.stdout.strip(), **QUICK)
+    await far.subscribe("all", "bitcoinprice")
+    await far.message(type="price_update")
+    await far.do("drop")
+    await far.state("resuming")
+    await far.message(type="price_update")
+    await far.connect(url, token="agg_x_" + "0" * 40, **QUICK)
+    assert (await far.state("waiting"))["reason"] == "the connection failed"
+
+
 async def test_a_page_without_leave(in_page, start):
     """A page whose origin the daemon does not allow is told so by its state, and goes on trying."""
     daemon = await start("demo", "--port", "0")

@@ -7,7 +7,7 @@ const OPTIONS = { WebSocket: FakeSocket, breakAfter: 5 };
 let client;
 
 beforeEach(() => {
-  mock.timers.enable({ apis: ["setTimeout", "Date"] });
+  mock.timers.enable({ apis: ["setTimeout", "Date"], now: Date.parse(price(1).timestamp) });
   mock.method(Math, "random", () => 1);
   FakeSocket.all = [];
 });
@@ -171,7 +171,7 @@ for (const at of ["connecting", "open", "waiting"]) {
       if (name === at) void client.close();
     });
     FakeSocket.last.open();
-    if (at !== "open") mock.timers.tick(failed());
+    if (at !== "open") mock.timers.tick(Math.max(0, failed()));
     mock.timers.tick(100_000);
     assert.deepEqual(told.slice(-2), [at, "closed"]);
     assert.equal(FakeSocket.all.length, at === "connecting" ? 2 : 1);
