@@ -21,7 +21,7 @@ import uvloop
 
 from . import __version__, outlet
 from .config import Config
-from .errors import AggregatorError, ConfigError
+from .errors import AggregatorError
 from .gateway.fanout import Fanout
 from .gateway.server import Server
 from .gateway.sessions import Sessions
@@ -30,6 +30,7 @@ from .ingest.accounts import Accounts
 from .ingest.feeds import Ingest
 from .model import Heartbeat, State
 from .publishing import Publisher
+from .reload import Reload
 from .telemetry import logs
 from .telemetry.metrics import Metrics
 from .telemetry.systemd import Notifier, Watchdog, listening
@@ -57,6 +58,7 @@ class Daemon:
         config: the effective configuration.
         notifier: tells systemd.
         sockets: those that systemd listens on.
+        again: reads the configuration again, for `reload`.
 
     """
 
@@ -65,15 +67,11 @@ class Daemon:
         config: Config,
         notifier: Notifier | None = None,
         sockets: Sequence[socket.socket] = (),
+        again: Callable[[], Config] | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
-        if sockets:
-            # Where it is to listen is what systemd says.
-            host, port = sockets[0].getsockname()[:2]
-            config = replace(
-                config, server=config.server.model_copy(update={"host": host, "port": port})
-            )
-        self.config = config
+        as_read = config
+        self.config = config = _listening_at(sockets, config)
         self._notifier = notifier or Notifier()
         self._watchdog = Watchdog(self._notifier, loop.time)
         self.hub = Hub(history=config.server.history_messages)
@@ -82,12 +80,13 @@ class Daemon:
         self.fanout = Fanout(self.hub, config.server.flush_window_s, self._watchdog.moved)
         self.ingest = Ingest(self.hub, config)
         self.accounts = Accounts(self.hub, config, self.ingest.dial)
-        feeds = [feed.name for feed in config.feeds]
+        feeds = self.ingest.statuses.keys()
         self.publisher = Publisher(self.hub, config.server.publish_channels, feeds)
+        parts = (self.keyring, self.sessions, self.fanout, self.ingest, self._notifier)
+        self.reload = Reload(as_read, again, *parts)
         self.server = Server(
             self.hub,
             self.sessions,
-            config.server,
             channels=lambda: list(self.channels()),
             unready=lambda: list(self.unready()),
             metrics=lambda: metrics.render(),  # noqa: PLW0108 - it has yet to be made
@@ -129,6 +128,7 @@ class Daemon:
                 tasks.create_task(self._status(), name="status"),
                 tasks.create_task(self._forget(), name="history"),
                 tasks.create_task(self.accounts.run(), name="accounts"),
+                tasks.create_task(self.reload.run(), name="reload"),
             ]
             ingest = tasks.create_task(self.ingest.run(), name="ingest")
             self._announce()
@@ -167,22 +167,11 @@ class Daemon:
         log.info("try: %s watch %s%s", command, first, option)
         self._notifier.send(READY="1", STATUS="started")
 
-    def reload(self, config: Config) -> None:
-        """Go over to what another configuration says of tokens and streamed feeds."""
-        logs.hide(config.secrets())
-        self.keyring.replace(config.tokens, config.users, config.jwt)
-        log.info("tokens read again: %d keys", len(config.tokens))
-        left = self.ingest.reload(config)
-        if config.server != self.config.server:
-            left.insert(0, "server")
-        if left:
-            log.warning("to take effect these need a restart: %s", ", ".join(left))
-
     # Timers.
 
     async def _heartbeats(self) -> None:
         while True:
-            await asyncio.sleep(self.config.server.heartbeat_s)
+            await asyncio.sleep(self.sessions.config.heartbeat_s)
             self.hub.publish(self.hub.heartbeat, Heartbeat(), self.hub.now_us())
 
     async def _pulse(self) -> None:
@@ -211,7 +200,7 @@ class Daemon:
     async def _forget(self) -> None:
         while True:
             await asyncio.sleep(FORGET_S)
-            server = self.config.server
+            server = self.sessions.config
             for _ in self.hub.forget_old(server.history_s, server.history_bytes):
                 await asyncio.sleep(0)
 
@@ -220,6 +209,7 @@ class Daemon:
     def channels(self) -> Iterator[dict[str, object]]:
         """Yield what `GET /channels` shows."""
         now_us = self.hub.now_us()
+        connectors = {feed.name: feed.connector for feed in self.ingest.feeds}
         for name, channel in self.hub.channels.items():
             status = self.ingest.statuses.get(name)
             instruments = self.ingest.instruments.get(name)
@@ -227,7 +217,7 @@ class Daemon:
             yield {
                 "channel": name,
                 "exchange": channel.exchange or None,
-                "connector": next((f.connector for f in self.config.feeds if f.name == name), None),
+                "connector": connectors.get(name),
                 "state": status.state if status else None,
                 "since_us": status.since_us if status else None,
                 "reason": status.reason if status else None,
@@ -250,6 +240,15 @@ class Daemon:
             if not status.ready:
                 state: State = status.state
                 yield {"feed": name, "state": state, "reason": status.reason}
+
+
+def _listening_at(sockets: Sequence[socket.socket], config: Config) -> Config:
+    """Return the configuration with the address that is listened on already, if there is one."""
+    if not sockets:
+        return config
+    host, port = sockets[0].getsockname()[:2]
+    server = config.server.model_copy(update={"host": host, "port": port})
+    return replace(config, server=server)
 
 
 def run(config: Config, log_level: str, again: Callable[[], Config] | None = None) -> None:
@@ -276,15 +275,8 @@ async def _until_signalled(config: Config, again: Callable[[], Config] | None) -
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    daemon = Daemon(config, sockets=listening())
-
-    def reload() -> None:
-        try:
-            daemon.reload(again() if again else config)
-        except ConfigError as e:
-            log.error("the configuration is not taken over: %s", e)  # noqa: TRY400 - it is told
-
-    loop.add_signal_handler(signal.SIGHUP, reload)
+    daemon = Daemon(config, sockets=listening(), again=again)
+    loop.add_signal_handler(signal.SIGHUP, daemon.reload.want)
     # What there is now stays: the collector need not look at it again and again.
     gc.collect()
     gc.freeze()

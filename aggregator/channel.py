@@ -171,10 +171,13 @@ class Channel:
         history: how many messages are kept for clients that come back.
         key: what it is found by, where others have the same name.
         open_to_all: every name may be an instrument of it, at any time.
+        seq: the number of the last message of one of this name that has gone.
 
     """
 
     __slots__ = (
+        "begun",
+        "closed",
         "epoch",
         "exchange",
         "gaps",
@@ -201,13 +204,16 @@ class Channel:
         history: int = 0,
         key: str = "",
         open_to_all: bool = False,
+        seq: int = 0,
     ) -> None:
         self.name = name
         self.key = key or name
         self.open_to_all = open_to_all
         self.exchange = exchange
         self.epoch = epoch
-        self.seq = 0
+        self.seq = self.begun = seq
+        # Set when it is about to go: nobody can subscribe to it any more.
+        self.closed = False
         self.slots: dict[str, Slot] = {}
         self.listeners: set[Listener] = set()
         # None: the venue tells which there are; until it has, every name may be one.
@@ -226,7 +232,7 @@ class Channel:
         if slot is not None and slot.last is not None:
             return True
         if self.instruments is None:
-            return not self.seq and not self.open_to_all and instrument != ""
+            return self.seq == self.begun and not self.open_to_all and instrument != ""
         return instrument in self.instruments
 
     def may_have(self, instrument: str) -> bool:

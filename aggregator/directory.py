@@ -45,6 +45,8 @@ class Directory:
         # Of users, by the key that `own_key` makes; never looked up by what a client writes.
         self._private: dict[str, Channel] = {}
         self._anywhere: dict[str, set[Listener]] = {}
+        # Of channels that have gone: where the numbers go on if one comes back.
+        self._numbers: dict[str, int] = {}
 
     def now_us(self) -> int:
         """Return the wall clock in microseconds since the epoch."""
@@ -66,8 +68,19 @@ class Directory:
             instruments,
             history=self._history,
             open_to_all=open_to_all,
+            seq=self._numbers.pop(name, 0),
         )
         return channel
+
+    def remove_channel(self, name: str) -> None:
+        """Forget a channel of a venue; nobody may be subscribed to it by its name any more."""
+        channel = self.channels.pop(name)
+        self._numbers[name] = channel.seq
+        for instrument, slot in channel.slots.items():
+            slot.forget()
+            self._tidy(instrument)
+        channel.slots.clear()
+        channel.history.clear()
 
     def own(self, name: str, user_id: int) -> Channel:
         """Return the channel of this name that belongs to a user alone."""
@@ -93,9 +106,12 @@ class Directory:
         """Return the public channels that a subscription names; none, where there are none."""
         name, colon, instrument = want.partition(":")
         if name == EVERYWHERE:
-            return [c for c in self.channels.values() if c.exchange and c.has(instrument)]
+            found = (c for c in self.channels.values() if c.exchange and not c.closed)
+            return [channel for channel in found if channel.has(instrument)]
         channel = self.channels.get(name)
-        if channel is None or (colon and not (channel.exchange and channel.may_have(instrument))):
+        if channel is None or channel.closed:
+            return []
+        if colon and not (channel.exchange and channel.may_have(instrument)):
             return []
         return [channel]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -56,14 +56,14 @@ class Publisher:
     Args:
         hub: has the channels.
         channels: those that trades may be published on; they are created here.
-        feeds: the daemon's own, whose states nobody else may tell.
+        feeds: whether a name is that of a feed of the daemon, whose states nobody else may tell.
 
     """
 
-    def __init__(self, hub: Hub, channels: Iterable[str], feeds: Iterable[str]) -> None:
+    def __init__(self, hub: Hub, channels: Iterable[str], feeds: Container[str]) -> None:
         self._hub = hub
         self._channels = {name: hub.add_channel(name, name, open_to_all=True) for name in channels}
-        self._feeds = frozenset(feeds)
+        self._feeds = feeds
         self._told: set[str] = set()
         self._seen: OrderedDict[str, tuple[bytes, Published]] = OrderedDict()
 

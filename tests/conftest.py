@@ -144,14 +144,15 @@ class Process:
 
     async def logged(self, pattern: str, times: int = 1) -> list[str]:
         """Wait until so many lines match, and return them."""
-
-        def found() -> list[str]:
-            return [line for line in self.lines if re.search(pattern, line)]
-
         async with asyncio.timeout(PATIENCE_S), self._more:
-            await self._more.wait_for(lambda: len(found()) >= times or self._ended)
-        assert len(found()) >= times, "\n".join(self.lines)
-        return found()
+            await self._more.wait_for(lambda: len(self.lines_with(pattern)) >= times or self._ended)
+        found = self.lines_with(pattern)
+        assert len(found) >= times, "\n".join(self.lines)
+        return found
+
+    def lines_with(self, pattern: str) -> list[str]:
+        """Return the lines so far that match."""
+        return [line for line in self.lines if re.search(pattern, line)]
 
     async def url(self) -> str:
         """Wait until it listens; return the address of its WebSocket."""

@@ -62,6 +62,14 @@ class Commands(Delivery):
             self._all.counters.refused[refusal.code] += 1
             self.send(wire.frame(refusal.payload))
 
+    def dismiss(self, name: str) -> None:
+        """End what is subscribed to on a channel that is about to go, and say so."""
+        terms = self.terms()
+        gone = [want for want in terms if want.partition(":")[0] == name]
+        if gone and not self._closing:
+            left = {want: each for want, each in terms.items() if want not in gone}
+            self.answer(left, [protocol.gone(want) for want in gone], ())
+
     def _long_form(self, text: bytes) -> None:
         command = protocol.decode(text)
         self._all.counters.commands[command.type] += 1

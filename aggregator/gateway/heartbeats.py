@@ -70,14 +70,18 @@ class Heartbeats:
         dead: Callable[[Pinged], None],
         now: Callable[[], float],
     ) -> None:
-        self._interval_s = interval_s
-        self._timeout_s = timeout_s
-        self._stalled_s = stalled_s
+        self.reconfigure(interval_s, timeout_s, stalled_s)
         self._dead = dead
         self._now = now
         # Both are in the order of time, which insertion keeps.
         self._due: dict[Pinged, float] = {}
         self._asked: dict[Pinged, Asked] = {}
+
+    def reconfigure(self, interval_s: float, timeout_s: float, stalled_s: float) -> None:
+        """Go over to other times; what is due keeps its own."""
+        self._interval_s = interval_s
+        self._timeout_s = timeout_s
+        self._stalled_s = stalled_s
 
     def add(self, session: Pinged) -> None:
         """Watch a session from now on."""

@@ -12,7 +12,6 @@ from pydantic import BaseModel, ConfigDict, Field, StrictStr, ValidationError
 
 from aggregator.hub import Hub
 from aggregator.publishing import ConflictError, Publisher
-from aggregator.settings import Server as ServerConfig
 from aggregator.tokens import Role
 
 from .answers import as_error, as_json
@@ -46,7 +45,6 @@ class Operators:
     Args:
         hub: knows the time.
         sessions: the clients.
-        config: `[server]`.
         rotate: has the connection of a feed replaced.
         publisher: takes what others publish.
 
@@ -56,14 +54,12 @@ class Operators:
         self,
         hub: Hub,
         sessions: Sessions,
-        config: ServerConfig,
         rotate: Rotate,
         publisher: Publisher,
     ) -> None:
         self._hub = hub
         self._publisher = publisher
         self._sessions = sessions
-        self._config = config
         self._rotate = rotate
 
     async def test(self, request: web.Request) -> web.Response:
@@ -121,14 +117,14 @@ class Operators:
         return as_json(answer, status=202)
 
     def _check(self, request: web.Request) -> None:
-        token, access = self._config.ops_token, self._sessions.access
+        token, access = self._sessions.config.ops_token, self._sessions.access
         if token is None and access.keyring:
             access.require(request, Role.OPS)
             return
         if token is None:
             # The name as well: a page elsewhere whose name leads here must not be an operator.
             named = host_name(request.headers.get(hdrs.HOST, ""))
-            if not all(map(is_loopback, (self._config.host, request.remote or "", named))):
+            if not all(map(is_loopback, (self._sessions.config.host, request.remote or "", named))):
                 raise web.HTTPForbidden(text="off loopback this needs server.ops_token to be set")
             return
         scheme, _, given = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")

@@ -248,5 +248,10 @@ def unknown_channel(name: str, id_: Id) -> bytes:
     return error(Code.UNKNOWN_CHANNEL, message, channel=name, id=id_)
 
 
+def gone(name: str) -> bytes:
+    """Return what ends a subscription to a channel that there was."""
+    return error(Code.UNKNOWN_CHANNEL, "the channel is no longer configured", channel=name)
+
+
 def _with_id(fields: Mapping[str, object], id_: Id) -> bytes:
     return orjson.dumps(fields if id_ is None else {**fields, "id": id_})

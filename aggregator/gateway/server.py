@@ -17,7 +17,6 @@ from aiohttp import hdrs, web
 
 from aggregator.hub import Hub
 from aggregator.publishing import Publisher
-from aggregator.settings import Server as ServerConfig
 from aggregator.tokens import Role
 
 from . import documents, extensions, fallback, handoff
@@ -52,7 +51,6 @@ class Server:
     Args:
         hub: knows the time.
         sessions: where clients go after the handshake.
-        config: `[server]`.
         channels: returns what `GET /channels` shows.
         unready: returns the feeds that are not live, with the reason of each.
         metrics: returns the text of `GET /metrics`.
@@ -67,7 +65,6 @@ class Server:
         self,
         hub: Hub,
         sessions: Sessions,
-        config: ServerConfig,
         *,
         channels: Callable[[], list[dict[str, object]]],
         unready: Callable[[], list[dict[str, object]]],
@@ -79,16 +76,15 @@ class Server:
     ) -> None:
         self._sockets = sockets
         self._sessions = sessions
-        self._config = config
         self._channels = channels
         self._unready = unready
         self._metrics = metrics
         self._explain = why
         self._access = sessions.access
-        self._operators = Operators(hub, sessions, config, rotate, publisher)
+        self._operators = Operators(hub, sessions, rotate, publisher)
         self._queries = Queries(hub)
         self._runner: web.AppRunner | None = None
-        self.port = config.port
+        self.port = sessions.config.port
         self.takes_over = True
         """Whether connections are taken over from aiohttp, or served by `fallback`."""
 
@@ -103,8 +99,9 @@ class Server:
         if reason := await handoff.rehearse():
             self.takes_over = False
             fallback.warn(reason)
+        config = self._sessions.config
         app = web.Application(
-            middlewares=[self._errors_as_json], client_max_size=self._config.max_frame_bytes
+            middlewares=[self._errors_as_json], client_max_size=config.max_frame_bytes
         )
         self._add_routes(app.router)
         self._runner = web.AppRunner(
@@ -148,8 +145,8 @@ class Server:
         return sites or [
             web.TCPSite(
                 runner,
-                self._config.host,
-                self._config.port,
+                self._sessions.config.host,
+                self._sessions.config.port,
                 backlog=BACKLOG,
                 reuse_address=True,
             )
@@ -190,7 +187,7 @@ class Server:
         if not self.takes_over:
             return await fallback.serve(request, self._sessions, address, identity, short=short)
         offers = request.headers.getall(hdrs.SEC_WEBSOCKET_EXTENSIONS, ())
-        agreed = extensions.negotiate(offers) if self._config.compression else None
+        agreed = extensions.negotiate(offers) if self._sessions.config.compression else None
         bits, answer = agreed or extensions.NO_COMPRESSION
         session = self._sessions.create(address, short=short, deflate_bits=bits)
         session.identity = identity
@@ -206,13 +203,13 @@ class Server:
         origin = request.headers.get(hdrs.ORIGIN)
         # Not `request.host`: without the header it asks a name server, and all would wait.
         host = request.headers.get(hdrs.HOST, "")
-        if not origin_allowed(origin, host, self._config.allowed_origins):
+        if not origin_allowed(origin, host, self._sessions.config.allowed_origins):
             self._sessions.counters.rejected["origin"] += 1
             raise web.HTTPForbidden(text="this origin is not allowed to connect")
 
     @web.middleware
     async def _errors_as_json(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        shared = may_read(request.headers, self._config.allowed_origins)
+        shared = may_read(request.headers, self._sessions.config.allowed_origins)
         if request.method == hdrs.METH_OPTIONS and "Access-Control-Allow-Methods" in shared:
             response: web.StreamResponse = web.Response(status=204)
         else:
@@ -228,7 +225,7 @@ class Server:
         """Let everybody ask, or only who shows a token."""
 
         async def handle(request: web.Request) -> web.StreamResponse:
-            if not self._config.anonymous:
+            if not self._sessions.config.anonymous:
                 self._access.require(request, Role.READER)
             return await handler(request)
 

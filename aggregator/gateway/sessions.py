@@ -18,7 +18,7 @@ from aggregator.tokens import Identity, Keyring
 from .access import Access
 from .commands import Commands
 from .delivery import Delivery
-from .heartbeats import Heartbeats, Pinged
+from .heartbeats import AT_ONCE, Heartbeats, Pinged
 from .protocol import Close
 from .session import Session
 
@@ -158,15 +158,28 @@ class Sessions:
         self.counters.broadcasts += 1
         return self.hub.broadcast(wire.test_message(text, self.hub.now_iso()))
 
+    async def dismiss(self, name: str) -> None:
+        """End all subscriptions to a channel that is about to go; others have their turn."""
+        for number, session in enumerate(tuple(self._everybody), 1):
+            session.dismiss(name)
+            if number % AT_ONCE == 0:
+                await asyncio.sleep(0)
+
+    def reconfigure(self, config: Server) -> None:
+        """Go over to other limits; who is connected stays."""
+        self.config = config
+        self.heartbeats.reconfigure(
+            config.heartbeat_s, config.pong_timeout_s, config.stalled_after_s
+        )
+
     # Time.
 
     async def run(self) -> None:
         """Ping, and watch the slow, until cancelled."""
-        config = self.config
-        shortest = min(config.heartbeat_s, config.pong_timeout_s, config.slow_after_s)
-        period = min(1.0, shortest / 4)
         while True:
-            await asyncio.sleep(period)
+            config = self.config
+            shortest = min(config.heartbeat_s, config.pong_timeout_s, config.slow_after_s)
+            await asyncio.sleep(min(1.0, shortest / 4))
             while self.heartbeats.tick():  # noqa: ASYNC110 - so that all else has its turn
                 await asyncio.sleep(0)
             self.close_slow()

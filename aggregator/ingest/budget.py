@@ -128,12 +128,27 @@ class Budget:
         self._blocked_until = float("-inf")
         self._plans: dict[str, tuple[float, float]] = {}
         self._said: list[str] = []
-        now = clock()
+        self._minute: Window | None = None
+        self._month: Bucket | None = None
+        self._second: Bucket | None = None
+        self._set(limits)
+
+    def change(self, limits: Limits) -> None:
+        """Go over to other limits; what went in the last minute still counts."""
+        if limits != self.limits:
+            self._set(limits)
+
+    def _set(self, limits: Limits) -> None:
+        now, minute = self._clock(), self._minute
         per_minute, per_month = limits.per_minute, limits.per_month
-        self._minute = Window(per_minute) if per_minute else None
-        paced = max(10, per_month // 300)
-        self._month = Bucket(paced, per_month / MONTH_S, now) if per_month else None
+        self._minute = (minute or Window(per_minute)) if per_minute else None
+        if self._minute is not None:
+            self._minute.limit = per_minute
+        if self._month is None or per_month != self.limits.per_month:
+            paced = max(10, per_month // 300)
+            self._month = Bucket(paced, per_month / MONTH_S, now) if per_month else None
         self._second = Bucket(1, limits.per_second, now) if limits.per_second else None
+        self.limits = limits
 
     @property
     def blocked_s(self) -> float:
@@ -200,6 +215,10 @@ class Budget:
     def plan(self, feed: str, per_minute: float, interval_s: float) -> None:
         """Declare that a feed polls every `interval_s` seconds, and the weight of a minute."""
         self._plans[feed] = (per_minute, interval_s)
+
+    def unplan(self, feed: str) -> None:
+        """Take back what a feed has declared, if it has."""
+        self._plans.pop(feed, None)
 
     @property
     def overload(self) -> float:

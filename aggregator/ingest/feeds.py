@@ -1,10 +1,12 @@
 """All feeds of the daemon: their channels, their states, and the tasks that run them."""
 
+# More lines than others have: to start a feed, to change it and to take it away is one thing.
+
 from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import replace
+from collections.abc import Awaitable, Callable
 
 import aiohttp
 
@@ -16,7 +18,7 @@ from aggregator.driver import DriverConnector
 from aggregator.hub import Hub
 from aggregator.options import FetchOptions, PollOptions, StreamOptions
 
-from .budget import Budgets
+from .budget import Budget, Budgets
 from .dial import DialLimiter
 from .drift import Drift, Finding
 from .driver import Driver
@@ -25,7 +27,6 @@ from .fetch import NO_TIMEOUT
 from .fetcher import Fetcher
 from .freshness import FeedStatus
 from .instruments import Instruments
-from .poll import CONCURRENCY
 from .poller import Poller
 from .pulse import Pulse, look_s
 from .schedule import Schedule
@@ -33,6 +34,8 @@ from .streamer import Streamer
 from .why import Why
 
 log = logging.getLogger(__name__)
+
+Dismiss = Callable[[str], Awaitable[None]]
 
 USER_AGENT = f"exchange-aggregator/{__version__}"
 DNS_CACHE_S = 60
@@ -62,16 +65,18 @@ class Ingest:
         self._schedule = Schedule()
         self.budgets = Budgets()
         self.dial = DialLimiter()
-        options = [feed.options for feed in config.feeds if feed.options is not None]
-        self._pulse = Pulse(look_s(each.stale_after_s for each in options))
+        self._pulse = Pulse(_look_s(config))
         self.statuses: dict[str, FeedStatus] = {}
         self.instruments: dict[str, Instruments] = {}
-        said: set[tuple[str, Finding]] = set()
+        self._drift_said: set[tuple[str, Finding]] = set()
         self._channels: dict[str, Channel] = {}
         self._runners: dict[str, Streamer | Poller | Driver] = {}
+        # While it runs.
+        self._session: aiohttp.ClientSession | None = None
+        self._group: asyncio.TaskGroup | None = None
+        self._tasks: dict[str, asyncio.Task[None]] = {}
         for feed in config.feeds:
             self._add(feed)
-            self._watch_drift(feed, said)
         self.why = Why(
             hub, self.statuses, self.instruments, self._runners, self._schedule.next_poll_s
         )
@@ -101,42 +106,110 @@ class Ingest:
             return f"{feed} is not connected; it is about to connect anyway"
         return ""
 
-    def reload(self, config: Config) -> list[str]:
-        """
-        Go over to what another configuration says of streamed feeds.
+    @property
+    def feeds(self) -> tuple[Feed, ...]:
+        """Those that are configured now."""
+        return self._config.feeds
 
-        Returns:
-            What else is different there, and needs a restart.
+    async def reload(self, config: Config, dismiss: Dismiss) -> None:
+        """
+        Go over to another configuration; feeds that are the same in it notice nothing.
+
+        Args:
+            config: the other one.
+            dismiss: ends all subscriptions to a channel, before it goes.
 
         """
         before = {feed.name: feed for feed in self._config.feeds}
         after = {feed.name: feed for feed in config.feeds}
-        left = [f"feeds.{name}" for name in sorted(before.keys() ^ after.keys())]
-        for name in before.keys() & after.keys():
-            old, new = before[name], after[name]
-            if (old.connector, old.options) == (new.connector, new.options):
-                continue
-            runner = self._runners.get(name)
-            same = old.connector == new.connector
-            if same and isinstance(runner, Streamer) and isinstance(new.options, StreamOptions):
-                runner.reconfigure(new.options)
-            else:
-                left.append(f"feeds.{name}")
-        kept = {name: after[name] for name in after if f"feeds.{name}" not in left}
-        feeds = tuple(kept.get(feed.name, feed) for feed in self._config.feeds)
-        self._config = replace(self._config, feeds=feeds)
-        return left
+        self._config = config
+        self._pulse.look_s = min(self._pulse.look_s, _look_s(config))
+        for name in [name for name in before if name not in after]:
+            await self._remove(name, dismiss)
+            log.info("feed %s: removed", name)
+        for name, feed in after.items():
+            old = before.get(name)
+            if old is None:
+                self._add(feed)
+                self._start(feed)
+                log.info("feed %s: added", name)
+            elif (old.connector, old.options, old.problem) != (
+                feed.connector,
+                feed.options,
+                feed.problem,
+            ):
+                await self._change(old, feed, dismiss)
+                log.info("feed %s: changed", name)
+        self._limit()
 
     async def run(self) -> None:
         """Run every feed until cancelled; then connections are closed and polls ended."""
-        feeds = [feed for feed in self._config.feeds if feed.name in self._channels]
-        async with self._session(len(feeds)) as session, asyncio.TaskGroup() as tasks:
-            for feed in feeds:
-                self._start(feed, session, self.dial, tasks)
+        async with _session() as self._session, asyncio.TaskGroup() as self._group:
+            for feed in self._config.feeds:
+                self._start(feed)
             for budget in self.budgets:
                 budget.warn()
-            tasks.create_task(self._pulse.run(), name="feeds pulse")
+            self._group.create_task(self._pulse.run(), name="feeds pulse")
             await self._schedule.run()
+
+    async def _change(self, old: Feed, feed: Feed, dismiss: Dismiss) -> None:
+        """Go over to other options of a feed; with another connector it is another feed."""
+        runner, cls, options = self._runners.get(feed.name), feed.cls, feed.options
+        same = old.connector == feed.connector and not feed.problem
+        if runner is None or cls is None or options is None or not same:
+            await self._remove(feed.name, dismiss)
+            self._add(feed)
+            self._start(feed)
+            return
+        status = self.statuses[feed.name]
+        status.hide(self._config.secrets())
+        status.changed(options.stale_after_s)
+        if isinstance(options, PollOptions):
+            status.paced(options.interval_s)
+        self.instruments[feed.name].changed()
+        if isinstance(runner, Streamer) and isinstance(options, StreamOptions):
+            if runner.fetcher is not None and isinstance(options, FetchOptions):
+                runner.fetcher.reconfigure(options, self._budget(feed, options.base_url))
+            self._escalate(status, runner)
+            runner.reconfigure(options)
+            return
+        await self._stop(feed.name)
+        listed = cls.instruments_of(options)
+        if listed is not None:
+            status.listed(listed)
+        self._start(feed)
+
+    async def _remove(self, name: str, dismiss: Dismiss) -> None:
+        await self._stop(name)
+        self._channels.pop(name, None)
+        self.statuses.pop(name).removed("it is no longer configured")
+        self._pulse.remove(self.instruments.pop(name))
+        self._hub.channels[name].closed = True
+        await dismiss(name)
+        self._hub.remove_channel(name)
+
+    async def _stop(self, name: str) -> None:
+        """Let nothing of a feed run any more."""
+        runner = self._runners.pop(name, None)
+        if isinstance(runner, Poller):
+            await self._schedule.remove(runner)
+            runner.budget.unplan(name)
+        if task := self._tasks.pop(name, None):
+            task.cancel()
+            await asyncio.wait((task,))
+
+    def _limit(self) -> None:
+        """Hold the venues' hosts to the limits that are configured now."""
+        done: set[Budget] = set()
+        for feed in self._config.feeds:
+            runner = self._runners.get(feed.name)
+            asks = runner.fetcher if isinstance(runner, Streamer) else runner
+            budget = getattr(asks, "budget", None)
+            if isinstance(budget, Budget) and budget not in done:
+                # As at the start, the first one says.
+                done.add(budget)
+                budget.change(self._config.budget(feed))
+                budget.warn()
 
     def _add(self, feed: Feed) -> None:
         exchange, problem = "", feed.problem
@@ -166,23 +239,18 @@ class Ingest:
             silence_s=getattr(feed.cls, "silence_s", None),
         )
         self._pulse.add(instruments_)
+        documented = feed.cls.documented if feed.cls is not None else {}
+        status.counters.drift = Drift(feed.name, feed.connector, documented, self._drift_said)
         if feed.cls is None or problem:
             status.down(problem)
         else:
             self._channels[feed.name] = channel
 
-    def _watch_drift(self, feed: Feed, said: set[tuple[str, Finding]]) -> None:
-        documented = feed.cls.documented if feed.cls is not None else {}
-        drift = Drift(feed.name, feed.connector, documented, said)
-        self.statuses[feed.name].counters.drift = drift
-
-    def _start(
-        self,
-        feed: Feed,
-        session: aiohttp.ClientSession,
-        dial: DialLimiter,
-        tasks: asyncio.TaskGroup,
-    ) -> None:
+    def _start(self, feed: Feed) -> None:
+        """Run a feed, if everything runs and it can be."""
+        session, group = self._session, self._group
+        if session is None or group is None or feed.name not in self._channels:
+            return
         channel, status = self._channels[feed.name], self.statuses[feed.name]
         try:
             if feed.cls is not None and issubclass(feed.cls, PollConnector):
@@ -190,20 +258,22 @@ class Ingest:
                 self._schedule.add(poller)
                 return
             if feed.cls is not None and issubclass(feed.cls, DriverConnector):
-                driver = Driver(feed, channel, self._hub, status, dial)
+                driver = Driver(feed, channel, self._hub, status, self.dial)
                 self._runners[feed.name] = driver
                 self._escalate(status, driver)
-                tasks.create_task(driver.run(), name=f"driver {feed.name}")
+                task = group.create_task(driver.run(), name=f"driver {feed.name}")
+                self._tasks[feed.name] = task
                 return
             fetcher = self._fetcher(feed, session, status)
-            streamer = Streamer(feed, channel, self._hub, session, status, dial, fetcher=fetcher)
+            parts = (feed, channel, self._hub, session, status, self.dial)
+            streamer = Streamer(*parts, fetcher=fetcher)
         except Exception as e:  # somebody else's code, before there is a runner around it
             log.exception("feed %s can't be started", feed.name)
             status.down(f"unexpected error: {type(e).__name__}")
             return
         self._escalate(status, streamer)
         self._runners[feed.name] = streamer
-        tasks.create_task(streamer.run(), name=f"stream {feed.name}")
+        self._tasks[feed.name] = group.create_task(streamer.run(), name=f"stream {feed.name}")
 
     def _escalate(self, status: FeedStatus, stream: Stream) -> None:
         self.instruments[status.name].escalation = Escalation(
@@ -219,8 +289,7 @@ class Ingest:
     ) -> Poller:
         if feed.cls is None or not isinstance(feed.options, PollOptions):
             raise TypeError(f"the options of {feed.name} are none for polling")
-        limits = self._config.budget(feed)
-        budget = self.budgets.get(feed.cls.exchange, feed.options.base_url, limits)
+        budget = self._budget(feed, feed.options.base_url)
         poller = Poller(feed, channel, self._hub, session, status, budget)
         poller.declare_plan()
         return poller
@@ -230,26 +299,32 @@ class Ingest:
     ) -> Fetcher | None:
         if feed.cls is None or not isinstance(feed.options, FetchOptions):
             return None
-        limits = self._config.budget(feed)
         return Fetcher(
             feed.name,
             feed.cls.exchange,
             options=feed.options,
             session=session,
-            budget=self.budgets.get(feed.cls.exchange, feed.options.base_url, limits),
+            budget=self._budget(feed, feed.options.base_url),
             counters=status.counters,
         )
 
-    @staticmethod
-    def _session(feeds: int) -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(
-            # WebSockets count as well: no feed may ever wait for another one's connection.
-            connector=aiohttp.TCPConnector(
-                limit=max(1, feeds) * (CONCURRENCY + 1), ttl_dns_cache=DNS_CACHE_S
-            ),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"User-Agent": USER_AGENT},
-            timeout=NO_TIMEOUT,
-            trust_env=False,
-            auto_decompress=True,
-        )
+    def _budget(self, feed: Feed, url: str) -> Budget:
+        exchange = "" if feed.cls is None else feed.cls.exchange
+        return self.budgets.get(exchange, url, self._config.budget(feed))
+
+
+def _look_s(config: Config) -> float:
+    options = [feed.options for feed in config.feeds if feed.options is not None]
+    return look_s(each.stale_after_s for each in options)
+
+
+def _session() -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        # No limit: no feed may ever wait for another one's connection, and each has its own.
+        connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=DNS_CACHE_S),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={"User-Agent": USER_AGENT},
+        timeout=NO_TIMEOUT,
+        trust_env=False,
+        auto_decompress=True,
+    )

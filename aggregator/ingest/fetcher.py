@@ -82,6 +82,10 @@ class Fetcher:
         # Those that wait for their turn, with how long they may go without an answer.
         self._waiting: dict[asyncio.Timeout, float] = {}
 
+    def reconfigure(self, options: FetchOptions, budget: Budget) -> None:
+        """Go over to other options, with the next request."""
+        self._options, self.budget = options, budget
+
     async def get(
         self,
         request: Request,

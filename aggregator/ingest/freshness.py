@@ -40,13 +40,8 @@ LATE_SHARE = 1 / 3
 
 Cause = Literal["budget", "cached", "blocked", "slow"]
 FINAL = frozenset({State.STALE, State.DOWN})
-LEVELS = {
-    State.CONNECTING: logging.DEBUG,
-    State.LATE: logging.INFO,
-    State.LIMITED: logging.WARNING,
-    State.STALE: logging.WARNING,
-    State.DOWN: logging.WARNING,
-}
+LEVELS = {State.CONNECTING: logging.DEBUG, State.LATE: logging.INFO}
+"""Others than a warning."""
 
 
 class FeedStatus(Roster):
@@ -264,6 +259,11 @@ class FeedStatus(Roster):
         self._steady_detail = None
         self.effective_interval_s = self._interval_s
 
+    def changed(self, stale_after_s: float) -> None:
+        """Go over to another time; see the constructor."""
+        self.stale_after_s = stale_after_s
+        self.rhythm.floor_s = self.floor_s
+
     def paced(self, interval_s: float) -> None:
         """Take the time from poll to poll, in seconds, where it turns out late; 0: no polls."""
         self._interval_s = self.effective_interval_s = interval_s
@@ -283,7 +283,7 @@ class FeedStatus(Roster):
         else:
             # That a source refreshes slowly asks nothing of anybody.
             expected = state is State.LIMITED and self._cause == "cached"
-            level = logging.INFO if expected else LEVELS[state]
+            level = logging.INFO if expected else LEVELS.get(state, logging.WARNING)
             log.log(level, "feed %s %s: %s", self.name, state.value, reason)
 
     def _log_live(self, before_us: int) -> None:

@@ -85,6 +85,11 @@ class Instruments:
         self._data_at = 0.0
         self._changes: dict[State, list[str]] = {}
 
+    def changed(self) -> None:
+        """Take over what has changed of the feed's options."""
+        for each in self._watched.values():
+            each.floor_s = self._status.floor_s
+
     def look(self, now: float) -> Iterator[None]:
         """
         Look at everything, in slices: others should have their turn after each.
@@ -155,7 +160,9 @@ class Instruments:
             each, slot = watched[name], slots.get(name)
             last = slot.last if slot is not None else None
             if last is None and not self._channel.has(name):
-                self._forget(name)
+                # It was withdrawn, and has a state of its own.
+                del watched[name]
+                self._stale.pop(name, None)
                 continue
             if last is not each.last:
                 last = heard(name, last)
@@ -230,10 +237,8 @@ class Instruments:
         stale_s = max(status.stale_limit_s, LATE_UNTIL_STALE * late_s)
         if self._silence_s is None:
             return late_s, stale_s
-        return (
-            min(late_s, self._silence_s + status.floor_s),
-            min(stale_s, self._silence_s + status.stale_after_s),
-        )
+        bounds = self._silence_s + status.floor_s, self._silence_s + status.stale_after_s
+        return min(late_s, bounds[0]), min(stale_s, bounds[1])
 
     def _usual_s(self, each: Instrument) -> float | None:
         return (self._status.rhythm if self._status.polled else each).usual_s
@@ -246,11 +251,6 @@ class Instruments:
         if each.last is not None and last is not each.last:
             silent_s = max(0, last.us - each.last.us) / 1e6
         self._change(name, each, State.LIVE, f"data again after {brief(silent_s)}")
-
-    def _forget(self, name: str) -> None:
-        """Watch no more what was withdrawn, which has a state of its own."""
-        del self._watched[name]
-        self._stale.pop(name, None)
 
     def _change(
         self, name: str, each: Instrument, state: State, reason: str, detail: Detail | None = None

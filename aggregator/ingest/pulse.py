@@ -40,11 +40,15 @@ class Pulse:
         """Add a feed."""
         self._feeds.append(feed)
 
+    def remove(self, feed: Instruments) -> None:
+        """Look at a feed no more."""
+        self._feeds.remove(feed)
+
     async def run(self) -> None:
         """Look until cancelled."""
         while True:
             await asyncio.sleep(self.look_s)
-            for feed in self._feeds:
+            for feed in tuple(self._feeds):
                 for _ in feed.look(self._clock()):
                     await asyncio.sleep(0)
                 await asyncio.sleep(0)

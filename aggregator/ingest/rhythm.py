@@ -43,15 +43,16 @@ class Rhythm:
         step_s: time between two looks at it, in seconds: what comes more often is seen as often.
 
     Attributes:
+        floor_s: as given; may be changed.
         beats: how many looks in a row found something new, and are not learned yet; counted by
             who looks, since that costs less than a call for each.
 
     """
 
-    __slots__ = ("_area", "_count", "_floor_s", "_longest_s", "_step_s", "_time_s", "beats")
+    __slots__ = ("_area", "_count", "_longest_s", "_step_s", "_time_s", "beats", "floor_s")
 
     def __init__(self, floor_s: float, step_s: float) -> None:
-        self._floor_s = floor_s
+        self.floor_s = floor_s
         self._step_s = step_s
         # Sums over intervals, fading: of ones, of their lengths, of the age over their time.
         self._count = 1.0
@@ -78,7 +79,7 @@ class Rhythm:
         if usual_s is None:
             return math.inf
         longest_s = LONGEST_SILENCES * self._longest_s
-        return max(self._floor_s, self._improbable_s(usual_s), longest_s)
+        return max(self.floor_s, self._improbable_s(usual_s), longest_s)
 
     def slow_limit_s(self, limit_s: float) -> float:
         """
@@ -105,7 +106,7 @@ class Rhythm:
         """
         if self.beats:
             self._learn_beats()
-        if interval_s > self._floor_s:
+        if interval_s > self.floor_s:
             interval_s = min(interval_s, self.limit_s)
         self._add(1, interval_s)
 

@@ -110,6 +110,17 @@ class Roster:
             self._unsay(gone)
         self.known_again(instruments)
 
+    def removed(self, reason: str) -> None:
+        """Say, as the last thing, that there is no such feed any more."""
+        self.say(State.DOWN, self._hub.now_us(), reason, None)
+        ours = [s for s in self._hub.system.slots if s.partition(":")[0] == self.name]
+        for place in ours:
+            self._hub.system.withdraw(place)
+
+    def hide(self, secrets: Iterable[str]) -> None:
+        """Tell nobody these keys, instead of those before."""
+        self._secrets = tuple(secrets)
+
     def clean(self, text: str) -> str:
         """Return what may be said of a venue's words: one line, and no key that it repeats."""
         for secret in self._secrets:

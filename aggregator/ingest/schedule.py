@@ -82,11 +82,25 @@ class Schedule:
     )
     _entries: list[_Entry] = field(default_factory=list)
     _wrappers: set[asyncio.Task[Any]] = field(default_factory=set)
+    _scheduler: AsyncIOScheduler | None = None
+    _polls: asyncio.TaskGroup | None = None
 
     def add(self, poller: Poller) -> None:
-        """Add a feed. It is polled as soon as `run` begins."""
+        """Add a feed. It is polled at once, or as soon as `run` begins."""
         jitter_s = min(LONGEST_JITTER_S, poller.interval_s / JITTER_SHARE)
         self._entries.append(_Entry(poller, jitter_s, self.clock()))
+        if self._scheduler is not None and self._polls is not None:
+            self._start(self._scheduler, self._entries[-1], self._polls)
+
+    async def remove(self, poller: Poller) -> None:
+        """Poll a feed no more; a poll that is under way is ended first."""
+        entry = next(e for e in self._entries if e.poller is poller)
+        self._entries.remove(entry)
+        if entry.job is not None:
+            entry.job.remove()
+        if entry.running is not None:
+            entry.running.cancel()
+            await asyncio.wait((entry.running,))
 
     def next_poll_s(self, name: str) -> float | None:
         """Return in how many seconds a feed is polled next, as far as that is known."""
@@ -96,17 +110,19 @@ class Schedule:
 
     async def run(self) -> None:
         """Poll until cancelled; when it returns, no poll is under way any more."""
-        scheduler = self._scheduler()
+        scheduler = self._new_scheduler()
         async with asyncio.TaskGroup() as polls:
             for entry in self._entries:
                 self._start(scheduler, entry, polls)
             scheduler.start()
+            self._scheduler, self._polls = scheduler, polls
             try:
                 await self._watch()
             finally:
+                self._scheduler = self._polls = None
                 await self._stop(scheduler)
 
-    def _scheduler(self) -> AsyncIOScheduler:
+    def _new_scheduler(self) -> AsyncIOScheduler:
         scheduler = AsyncIOScheduler(
             timezone=UTC,
             job_defaults={
@@ -148,10 +164,9 @@ class Schedule:
 
     async def _watch(self) -> None:
         """Start the polls that the scheduler has forgotten, and notice data that get too old."""
-        shortest_s = min((e.poller.interval_s for e in self._entries), default=LONGEST_WATCH_S)
-        period_s = min(LONGEST_WATCH_S, max(SHORTEST_WATCH_S, shortest_s / 4))
         while True:
-            await asyncio.sleep(period_s)
+            shortest_s = min((e.poller.interval_s for e in self._entries), default=LONGEST_WATCH_S)
+            await asyncio.sleep(min(LONGEST_WATCH_S, max(SHORTEST_WATCH_S, shortest_s / 4)))
             now = self.clock()
             for entry in self._entries:
                 entry.poller.check()

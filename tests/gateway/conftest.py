@@ -73,7 +73,6 @@ class Daemon:
         self.server = Server(
             self.hub,
             self.sessions,
-            self.config,
             channels=lambda: [{"name": name} for name in self.hub.channels],
             unready=lambda: self.unready,
             metrics=lambda: b"up 1\n",

@@ -1,4 +1,4 @@
-"""A changed configuration of a streamed feed: a second connection has it, and takes over."""
+"""A changed configuration: feeds come, go and change, and the others notice nothing."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from dataclasses import replace
 import pytest
 from ingest.test_rotation_at_venues import OKX, feed, follows, hold, running, ticker, until
 
+from aggregator.config import BudgetLimits, Config, Feed, Server
+from aggregator.hub import Hub
+from aggregator.ingest.feeds import Ingest
+from aggregator.registry import load
 from aggregator.simulator import Simulator
 
 
@@ -26,6 +30,10 @@ def changed(ingest, name: str, **options: object):
     return replace(ingest._config, feeds=feeds)
 
 
+async def nobody(name: str) -> None:
+    """End the subscriptions to a channel that nobody has."""
+
+
 def rotated(ingest, name: str) -> int:
     return ingest.statuses[name].counters.rotations.get("config", 0)
 
@@ -36,11 +44,11 @@ async def test_nothing_is_missing_while_it_changes(simulator, monkeypatch):
         ingest, system, ears, truth = parts
         await until(lambda: all(len(ear.messages) > 5 for ear in ears.values()))
         both = ["BTC/USDT", "ETH/USDT"]
-        assert ingest.reload(changed(ingest, "tickers", instruments=both)) == []
+        await ingest.reload(changed(ingest, "tickers", instruments=both), nobody)
         await until(lambda: rotated(ingest, "tickers") == 1)
         channel = ears["tickers"].messages
         await until(lambda: any(m["instrument"] == "ETH/USDT" for m in channel))
-        assert ingest.reload(changed(ingest, "tickers", instruments=["BTC/USDT"])) == []
+        await ingest.reload(changed(ingest, "tickers", instruments=["BTC/USDT"]), nobody)
         await until(lambda: rotated(ingest, "tickers") == 2)
         count = len(channel)
         await until(lambda: len(channel) > count + 20)
@@ -58,7 +66,7 @@ async def test_depth_of_books(simulator, monkeypatch):
         ingest, _, ears, truth = parts
         books = ears["books"].messages
         await until(lambda: len(books) > 5)
-        assert ingest.reload(changed(ingest, "books", depth=5)) == []
+        await ingest.reload(changed(ingest, "books", depth=5), nobody)
         await until(lambda: rotated(ingest, "books") == 1)
         count = len(books)
         await until(lambda: len(books) > count + 10)
@@ -68,16 +76,133 @@ async def test_depth_of_books(simulator, monkeypatch):
         assert rotated(ingest, "tickers") == 0
 
 
-async def test_what_needs_a_restart_is_named(simulator, monkeypatch):
-    """A feed that is new, gone, or of another connector; nothing is done about those."""
+async def test_feeds_come_and_go(simulator, monkeypatch):
+    """One that is new has data, one that is gone has no channel, the others notice nothing."""
+    async with running(simulator, monkeypatch, lambda: 0.0, ((100, 1.0),)) as parts:
+        ingest, system, ears, _ = parts
+        await until(lambda: all(ear.messages for ear in ears.values()))
+        tickers, trades, books = ingest.feeds
+        new = feed(simulator, simulator.port, "more", *OKX["tickers"])
+        ended = []
+
+        async def dismiss(name):
+            hub = ingest._hub
+            assert not hub.find(name)
+            assert name in hub.channels
+            ended.append(name)
+
+        await ingest.reload(replace(ingest._config, feeds=(books, new, trades)), dismiss)
+        assert ended == ["tickers"]
+        assert "tickers" not in ingest._hub.channels.keys() | ingest.statuses.keys()
+        told = [m["data"] for m in system.messages if m["data"]["feed"] == "tickers"]
+        assert (told[-1]["state"], told[-1]["reason"]) == ("down", "it is no longer configured")
+        assert "tickers" not in ingest._hub.system.slots
+        await until(lambda: ingest.statuses["more"].state == "live")
+        counts = [ingest.statuses[name].counters.reconnects for name in ("trades", "books")]
+        assert counts == [0, 0]
+        count, gone = len(ears["trades"].messages), len(ears["tickers"].messages)
+        await until(lambda: len(ears["trades"].messages) > count + 10)
+        assert len(ears["tickers"].messages) == gone
+        assert not any(task.get_name() == "stream tickers" for task in asyncio.all_tasks())
+
+        # Back again its numbers go on: the same one is never used twice in an epoch.
+        seq = ears["tickers"].messages[-1]["seq"]
+        await ingest.reload(replace(ingest._config, feeds=(books, tickers)), dismiss)
+        channel = ingest._hub.channels["tickers"]
+        await until(lambda: channel.seq > seq)
+        assert channel.begun == seq
+
+
+async def test_another_connector_is_another_feed(simulator, monkeypatch):
+    """Under the same name: who was subscribed is told, and the new one runs."""
     async with running(simulator, monkeypatch, lambda: 0.0, ((100, 1.0),)) as parts:
         ingest, _, ears, _ = parts
         await until(lambda: all(ear.messages for ear in ears.values()))
-        tickers, trades, books = ingest._config.feeds
-        new = feed(simulator, simulator.port, "more", *OKX["tickers"])
-        other = replace(new, name="trades")
-        config = replace(ingest._config, feeds=(other, books, new))
-        assert sorted(ingest.reload(config)) == ["feeds.more", "feeds.tickers", "feeds.trades"]
-        assert [f.name for f in ingest._config.feeds] == [tickers.name, trades.name, books.name]
-        await asyncio.sleep(0)
-        assert not any(rotated(ingest, name) for name in ears)
+        tickers, _, books = ingest.feeds
+        other = replace(tickers, name="trades")
+        ended = []
+
+        async def dismiss(name):
+            ended.append(name)
+
+        await ingest.reload(replace(ingest._config, feeds=(tickers, other, books)), dismiss)
+        assert ended == ["trades"]
+        values = ingest._hub.channels["trades"].values
+        await until(lambda: b"price_update" in b"".join(m.frame for m in values()))
+
+
+@pytest.fixture
+async def polling(simulator):
+    """Yield the sides of two polled feeds of one venue, running."""
+    hub = Hub(history=1000)
+    feeds = tuple(
+        polled(simulator, name, connector, interval_s=0.1)
+        for name, connector in (("prices", "binance.prices"), ("day", "binance.24hr"))
+    )
+    ingest = Ingest(hub, Config("test", Server(), feeds))
+    task = asyncio.create_task(ingest.run())
+    await until(lambda: all(status.state == "live" for status in ingest.statuses.values()))
+    yield hub, ingest
+    task.cancel()
+    await asyncio.wait([task])
+
+
+def polled(simulator, name: str, connector: str, **options: object) -> Feed:
+    cls = load(connector)
+    return Feed(name, connector, cls, cls.options_type(base_url=simulator.binance_url, **options))
+
+
+async def test_a_polled_feed_changes(simulator, polling):
+    """Its channel stays, with what is listed now; how often it polls is as configured."""
+    hub, ingest = polling
+    day = ingest.feeds[1]
+    channel, seq = hub.channels["prices"], hub.channels["prices"].seq
+    new = polled(simulator, "prices", "binance.prices", interval_s=0.05, instruments=["BTC/USDT"])
+    await ingest.reload(replace(ingest._config, feeds=(new, day)), nobody)
+    assert hub.channels["prices"] is channel
+    assert channel.instruments == {"BTC/USDT"}
+    await until(lambda: channel.seq > seq + 3)
+    assert [message.slot.instrument for message in channel.values()] == ["BTC/USDT"]
+    assert len([e for e in ingest._schedule._entries if e.poller.name == "prices"]) == 1
+    assert ingest._runners["prices"].interval_s == 0.05
+
+    polls = ingest.statuses["prices"].counters.polls
+    await ingest.reload(replace(ingest._config, feeds=(day,)), nobody)
+    days = ingest.statuses["day"].counters
+    before = days.polls
+    await until(lambda: days.polls > before + 3)
+    assert polls > 0
+    assert "prices" not in hub.channels
+    assert [e.poller.name for e in ingest._schedule._entries] == ["day"]
+
+
+async def test_limits_of_a_venue_change(simulator, polling):
+    """What went in the last minute still counts; a feed that is gone wants nothing more."""
+    hub, ingest = polling
+    del hub
+    [budget] = ingest.budgets
+    left, limit = budget.left, budget.limits.per_minute
+    budgets = {"binance": BudgetLimits(per_minute=limit + 1000)}
+    await ingest.reload(replace(ingest._config, budgets=budgets), nobody)
+    assert [budget] == list(ingest.budgets)
+    assert left < limit
+    assert limit < budget.left < limit + 1000
+    planned = budget._wants()[0][0]
+    day = ingest.feeds[1]
+    await ingest.reload(replace(ingest._config, feeds=(day,)), nobody)
+    assert budget._wants()[0][0] < planned
+    budgets = {"binance": BudgetLimits(per_minute=0)}
+    await ingest.reload(replace(ingest._config, budgets=budgets), nobody)
+    assert budget.left is None
+
+
+async def test_a_poll_under_way_ends_first(simulator, polling):
+    """A feed that goes while the venue is slow to answer leaves nothing running."""
+    hub, ingest = polling
+    simulator.faults.add(kind="delay", venue="binance", seconds=30)
+    entry = next(e for e in ingest._schedule._entries if e.poller.name == "prices")
+    await until(lambda: entry.running is not None)
+    poll = entry.running
+    await ingest.reload(replace(ingest._config, feeds=ingest.feeds[1:]), nobody)
+    assert poll.cancelled()
+    assert "prices" not in hub.channels

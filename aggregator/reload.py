@@ -1,0 +1,109 @@
+"""
+SIGHUP: going over to another configuration while clients and feeds go on.
+
+Only what is different is touched. A configuration that can't be used changes nothing, and the log
+says why; so it does of what needs a restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from .config import Config
+from .errors import ConfigError
+from .gateway.fanout import Fanout
+from .gateway.sessions import Sessions
+from .ingest.feeds import Ingest
+from .settings import Server
+from .telemetry import logs
+from .telemetry.systemd import Notifier
+from .tokens import Keyring
+
+log = logging.getLogger(__name__)
+
+ADDRESS = ("host", "port")
+AT_START = (*ADDRESS, "max_frame_bytes", "history_messages", "publish_channels")
+"""Keys of `[server]` that are read at the start alone."""
+
+
+class Reload:
+    """
+    Goes over to another configuration, whenever it is wanted.
+
+    Args:
+        config: what holds at the start.
+        again: reads the configuration again; in a thread, since files and connectors may take long.
+        keyring: the tokens.
+        sessions: the clients, with `[server]` as it holds now.
+        fanout: the flush window.
+        ingest: the feeds.
+        notifier: tells systemd.
+
+    """
+
+    def __init__(  # noqa: PLR0917 - what can change
+        self,
+        config: Config,
+        again: Callable[[], Config] | None,
+        keyring: Keyring,
+        sessions: Sessions,
+        fanout: Fanout,
+        ingest: Ingest,
+        notifier: Notifier,
+    ) -> None:
+        self._config = config
+        self._again = again
+        self._keyring = keyring
+        self._sessions = sessions
+        self._fanout = fanout
+        self._ingest = ingest
+        self._notifier = notifier
+        self._wanted = asyncio.Event()
+
+    def want(self) -> None:
+        """Have it read soon; while it is being read, once more."""
+        self._wanted.set()
+
+    async def run(self) -> None:
+        """Reload whenever it is wanted, until cancelled."""
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            # sd_notify(3): systemd wants to know when it began.
+            began = str(time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000)
+            self._notifier.send(RELOADING="1", MONOTONIC_USEC=began)
+            try:
+                config = await asyncio.to_thread(self._again) if self._again else self._config
+                await self._go_over(config)
+            except ConfigError as e:
+                log.error("the configuration is not taken over: %s", e)  # noqa: TRY400 - it is told
+            self._notifier.send(READY="1")
+
+    async def _go_over(self, config: Config) -> None:
+        logs.hide(config.secrets())
+        self._keyring.replace(config.tokens, config.users, config.jwt)
+        log.info("tokens read again: %d keys", len(config.tokens))
+        left = self._limits(config.server)
+        if config.accounts != self._config.accounts:
+            left.append("accounts")
+            config = replace(config, accounts=self._config.accounts)
+        await self._ingest.reload(config, self._sessions.dismiss)
+        self._config = config
+        for warning in config.warnings:
+            log.warning("%s", warning)
+        if left:
+            log.warning("to take effect these need a restart: %s", ", ".join(left))
+        log.info("configuration read again, from %s", config.source)
+
+    def _limits(self, server: Server) -> list[str]:
+        """Go over to another `[server]`; return the keys that stay as they are, and should not."""
+        present, told = self._sessions.config, self._config.server
+        different = [key for key in AT_START if getattr(server, key) != getattr(told, key)]
+        kept = {key: getattr(present, key) for key in AT_START}
+        self._sessions.reconfigure(server.model_copy(update=kept))
+        self._fanout.window_s = server.flush_window_s
+        return [f"server.{key}" for key in different]
