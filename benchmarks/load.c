@@ -70,6 +70,8 @@ static const int RECEIVE_BYTES = 131072;
 static const int SLOW_RECEIVE_BYTES = 4096;
 static const double SLOW_STEP_S = 0.1;
 static const double QUIET_S = 1.0;
+/* After a stall the server's kernel may wait so long before it asks again whether there is room. */
+static const double SLOW_QUIET_S = 5.0;
 static const double PATIENCE_S = 60.0;
 /* A turn in which there is nothing to read takes a microsecond; a longer one was not ours alone. */
 static const double EMPTY_TURN_S = 50e-6;
@@ -745,7 +747,7 @@ static void measure(void) {
 }
 
 static void read_on(void) {
-    double quiet = QUIET_S;
+    double quiet = opt.slow_bytes_per_s > 0 ? SLOW_QUIET_S : QUIET_S;
     for (;;) {
         /* Short, where a slow reader must have its turn. */
         pump(opt.slow_bytes_per_s > 0 ? 1 : 100);
