@@ -30,7 +30,7 @@ class Fanout:
 
     def __init__(self, hub: Hub, window_s: float, moved: Callable[[], None]) -> None:
         self._hub = hub
-        self._window_s = window_s
+        self.window_s = window_s
         self._moved = moved
         self._loop = asyncio.get_running_loop()
         self._end = self._loop.time() - window_s
@@ -43,7 +43,7 @@ class Fanout:
     def wake(self) -> None:
         """Flush soon. Does nothing where that is already planned."""
         if self._handle is None:
-            wait = self._end + self._window_s - self._loop.time()
+            wait = self._end + self.window_s - self._loop.time()
             if wait <= 0:
                 self._handle = self._loop.call_soon(self._flush)
             else:
