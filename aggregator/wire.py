@@ -29,8 +29,12 @@ _SHORT = struct.Struct("!BB").pack
 _MEDIUM = struct.Struct("!BBH").pack
 _LONG = struct.Struct("!BBQ").pack
 
-is_number = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?").fullmatch
-"""Whether a text is a JSON number; ASCII digits alone, unlike `\\d`."""
+LONGEST_NUMBER = 64
+"""Characters of a number. No venue has half as many; a hostile one might have millions."""
+is_number = re.compile(
+    rf"(?=.{{1,{LONGEST_NUMBER}}}\Z)-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{{1,3}})?"
+).fullmatch
+"""Whether a text is a JSON number in proportion; ASCII digits alone, unlike `\\d`."""
 
 _five_numbers = msgspec.json.Decoder(
     tuple[float, float | None, float | None, float | None, float | None]
@@ -150,8 +154,11 @@ class PriceEncoder:
         try:
             # All at once, as five numbers or nulls exactly: a third of what looking at each costs.
             _, has_bid, has_ask, has_volume, has_change = _five_numbers(text)
-            # JSON allows white space around a number, which is none of the number.
-            regular = len(text.split()) == 1
+            # JSON allows white space around a number, which is none of the number; and with an
+            # exponent one may be out of all proportion.
+            regular = len(text.split()) == 1 and "e" not in text and "E" not in text
+            if len(text) > LONGEST_NUMBER:
+                regular = regular and max(map(len, text[1:-1].split(","))) <= LONGEST_NUMBER
         except msgspec.DecodeError:
             regular = False
         if not regular:
