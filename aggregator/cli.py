@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from . import __version__
+from .cli_complete import channel_names, completion
+from .cli_help import show_help
+from .cli_init import init
 from .cli_orders import orders
 from .cli_tokens import token
 from .cli_watch import watch
@@ -37,8 +40,11 @@ def main() -> None:
     """One WebSocket with honest prices, gathered from many exchanges."""
 
 
-main.add_command(token)
+main.add_command(completion)
+main.add_command(init)
 main.add_command(orders)
+main.add_command(show_help)
+main.add_command(token)
 main.add_command(watch)
 
 
@@ -175,7 +181,7 @@ def channels(url: str, *, as_json: bool) -> None:
 
 
 @main.command()
-@click.argument("feed")
+@click.argument("feed", shell_complete=channel_names)
 @url_option(DEFAULT_URL, "Of the daemon.")
 @click.option(
     "--token", default="", envvar=TOKEN, show_envvar=True, help="Its ops_token, if it has one."
@@ -195,7 +201,7 @@ def rotate(feed: str, url: str, token: str) -> None:
 
 
 @main.command()
-@click.argument("channel")
+@click.argument("channel", shell_complete=channel_names)
 @url_option(DEFAULT_URL, "Of the daemon.")
 @click.option("--json", "as_json", is_flag=True, help="Print the daemon's answer as it is.")
 def why(channel: str, url: str, *, as_json: bool) -> None:

@@ -7,9 +7,11 @@ import sys
 
 import click
 
+from .cli_complete import channel_names
+
 
 @click.command()
-@click.argument("channels", nargs=-1, required=True)
+@click.argument("channels", nargs=-1, required=True, shell_complete=channel_names)
 @click.option(
     "--url",
     default="ws://127.0.0.1:8000/ws",

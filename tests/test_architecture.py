@@ -16,6 +16,7 @@ PRODUCT = sorted(p for top in ("aggregator", "connectors") for p in (ROOT / top)
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 TOP_LEVEL = {
     *("pyproject.toml", "constraints.txt", "README.md", "CHANGELOG.md", "LICENSE", "Makefile"),
+    "Containerfile",
     *("aggregator", "connectors", "config", "tests", "benchmarks", "systemd", "docs"),
 }
 FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "base"}
