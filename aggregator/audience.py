@@ -93,35 +93,38 @@ class Audience:
         frames = self.batch[self._late.pop(session, 0) :]
         return b"".join(frames), len(frames)
 
-    def flush(self) -> tuple[int, int]:
+    def flush(self) -> tuple[int, int, int]:
         """
         Write the batch to all sessions.
 
         Returns:
-            How many messages that were in all, and how many writes failed.
+            How many messages that were in all, how many writes failed, and how many bytes went.
 
         """
         batch, self.batch = self.batch, []
         sessions = self.sessions
         if not sessions or not batch:
-            return 0, 0
+            return 0, 0, 0
         if len(sessions) > 1:
             # Who was first is last, next time.
             first = next(iter(sessions))
             sessions[first] = sessions.pop(first)
         # A copy: a session that gets too much leaves while it is being written to.
         transports = list(sessions.values())
-        delivered = failed = 0
+        delivered = failed = size = 0
         if self._late:
             late, self._late = self._late, {}
             transports = [t for session, t in sessions.items() if session not in late]
             for transport, start in [(sessions[s], start) for s, start in late.items()]:
-                some_failed = _write([transport], b"".join(batch[start:]))
+                rest = b"".join(batch[start:])
+                some_failed = _write([transport], rest)
                 delivered += (1 - some_failed) * (len(batch) - start)
+                size += (1 - some_failed) * len(rest)
                 failed += some_failed
-        all_failed = _write(transports, batch[0] if len(batch) == 1 else b"".join(batch))
-        delivered += (len(transports) - all_failed) * len(batch)
-        return delivered, failed + all_failed
+        data = batch[0] if len(batch) == 1 else b"".join(batch)
+        all_failed = _write(transports, data)
+        written = len(transports) - all_failed
+        return delivered + written * len(batch), failed + all_failed, size + written * len(data)
 
 
 def _write(transports: list[Transport], data: bytes) -> int:

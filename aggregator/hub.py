@@ -63,16 +63,17 @@ class Hub(Directory):
         super().__init__(epoch or secrets.token_hex(4), clock_ns, history)
         self.wake = wake
         self.later = later
-        # By name, since both are set later.
-        self._laps = laps = Laps(lambda: self.wake())  # noqa: PLW0108
+        self._laps = laps = Laps(self._awake)
         self.audiences = Groups(lambda key: Audience(key, laps.add), self.enter, self.withdraw)
         self.paced = Groups(
             lambda key: PacedAudience(key, laps.add, self._call_later),
             self.enter,
             self.withdraw,
         )
-        self._skipped = 0
-        self.deliveries = 0
+        # What is measured on its way: the first message after each flush, once it is published.
+        self._woken = False
+        self._first: tuple[Channel, int] | None = None
+        self._skipped = self.deliveries = self.sent_bytes = 0
         self.failed_writes = 0
         self.private_messages = 0
         self._outboxes: set[Listener] = set()
@@ -112,6 +113,8 @@ class Hub(Directory):
             self._publish_market(channel, event, received_us)
         else:
             self._publish(channel, event, received_us)
+        if self._woken:
+            self._woken, self._first = False, (channel, received_us)
 
     def _publish_market(
         self, channel: Channel, event: BookUpdate | TradeExecuted, received_us: int
@@ -230,7 +233,8 @@ class Hub(Directory):
 
         """
         for audience in self._laps.turns(limit):
-            delivered, failed = audience.flush()
+            delivered, failed, size = audience.flush()
+            self.sent_bytes += size
             self.deliveries += delivered
             self.failed_writes += failed
         return self._laps.under_way
@@ -239,6 +243,11 @@ class Hub(Directory):
     def waiting(self) -> bool:
         """Whether there is something to flush."""
         return self._laps.waiting
+
+    def take_first(self) -> tuple[Channel, int] | None:
+        """Return the channel of the first message that waits, and when it was received, once."""
+        first, self._first, self._woken = self._first, None, False
+        return first
 
     @property
     def skipped(self) -> int:
@@ -256,13 +265,7 @@ class Hub(Directory):
         return self.paced.join(session, key)
 
     def leave(self, session: Session, audience: Audience) -> bytes:
-        """
-        Take a session out of an audience.
-
-        Returns:
-            The frames of the batch that the session should still get.
-
-        """
+        """Take a session out of an audience; return the frames that it should still get."""
         rest, count = audience.remove(session)
         self.deliveries += count
         self.audiences.left(audience)
@@ -286,6 +289,10 @@ class Hub(Directory):
         """Stop offering to an outbox; `wants` are those it was registered with."""
         self._outboxes.discard(outbox)
         self.withdraw(outbox, wants)
+
+    def _awake(self) -> None:
+        self._woken = True
+        self.wake()
 
     def _call_later(self, seconds: float, call: Callable[[], None]) -> Timer | None:
         return self.later(seconds, call)

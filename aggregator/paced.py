@@ -130,12 +130,12 @@ class PacedAudience:
             self._timer.cancel()
             self._timer = None
 
-    def flush(self) -> tuple[int, int]:
+    def flush(self) -> tuple[int, int, int]:
         """Deliver what has been kept; the sessions count for themselves, hence the zeros."""
         self._due = False
         pending, self._pending, self._kept = self._pending, {}, 0
         if not (pending and self.sessions):
-            return 0, 0
+            return 0, 0, 0
         numbers = [number for number, _ in pending.values()]
         messages = [message.settled() for _, message in pending.values()]
         frames = [message.shaped(self.key.shape) for message in messages]
@@ -146,4 +146,4 @@ class PacedAudience:
             elif since < numbers[-1]:
                 start = sum(number <= since for number in numbers)
                 session.deliver(messages[start:], b"".join(frames[start:]))
-        return 0, 0
+        return 0, 0, 0

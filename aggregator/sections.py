@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from pydantic import BaseModel, SecretStr, ValidationError
@@ -54,7 +55,8 @@ class Sections(Generic[C]):
         credentials: Mapping[str, SecretStr],
     ) -> None:
         self._table = table
-        self._load = load
+        # To look one up takes milliseconds, and there may be a thousand feeds of it.
+        self._load = cache(load)
         self._names = names
         self._given = given
         self._credentials = credentials

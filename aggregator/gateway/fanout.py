@@ -9,8 +9,11 @@ its start the window would be over before a fan-out to many sessions is.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
+from aggregator.channel import Channel
+from aggregator.histogram import SENDING_S, Histogram
 from aggregator.hub import Hub
 
 SESSIONS_AT_ONCE = 250
@@ -26,6 +29,11 @@ class Fanout:
         window_s: from the end of one fan-out to the next.
         moved: called after each flush: the loop that moves messages is alive.
 
+    Attributes:
+        durations: of fan-outs, from their beginning to the last write.
+        sent: by channel, from the receipt of a message to the last write of its fan-out. Measured
+            of the first message that each fan-out waited for: none of it waited longer.
+
     """
 
     def __init__(self, hub: Hub, window_s: float, moved: Callable[[], None]) -> None:
@@ -37,6 +45,11 @@ class Fanout:
         self._handle: asyncio.Handle | None = None
         self.flushes = 0
         self.seconds = 0.0
+        self.durations = Histogram(SENDING_S)
+        self.sent: dict[str, Histogram] = {}
+        # Of the fan-out that goes on: when it began, and what is measured of it.
+        self._begun: float | None = None
+        self._first: tuple[Channel, int] | None = None
         hub.wake = self.wake
         hub.later = self._loop.call_later
 
@@ -59,6 +72,8 @@ class Fanout:
 
     def _flush(self, limit: int = SESSIONS_AT_ONCE) -> None:
         start = self._loop.time()
+        if self._begun is None:
+            self._begun, self._first = time.perf_counter(), self._hub.take_first()
         # Until it is over the handle stays: what is published meanwhile waits for the window.
         more = True
         try:
@@ -69,5 +84,18 @@ class Fanout:
         self.flushes += not more
         self.seconds += self._end - start
         self._moved()
-        if not more and self._hub.waiting:
-            self.wake()
+        if not more:
+            self._measure(self._begun)
+            if self._hub.waiting:
+                self.wake()
+
+    def _measure(self, begun: float) -> None:
+        self.durations.observe(time.perf_counter() - begun)
+        self._begun = None
+        # Those of the daemon itself and of users are no feed's.
+        if self._first is not None and self._first[0].exchange:
+            channel, received_us = self._first
+            sent = self.sent.get(channel.name)
+            if sent is None:
+                sent = self.sent[channel.name] = Histogram(SENDING_S)
+            sent.observe((self._hub.now_us() - received_us) / 1e6)

@@ -32,6 +32,7 @@ class Peer:
         """Pass whole frames to the client. Never raises."""
         try:
             self.transport.write(data)
+            self._all.hub.sent_bytes += len(data)
         except RuntimeError:
             # uvloop raises where asyncio is silent: the transport is closing.
             self._all.hub.failed_writes += 1

@@ -35,6 +35,7 @@ from aggregator.connector import (
 from aggregator.errors import PayloadError
 from aggregator.model import Event
 
+from .counters import EVERY
 from .errands import Errands
 from .failure import LeavingError, NothingKnownError, StaleError, from_websocket, printable
 from .fetcher import Fetcher
@@ -47,7 +48,6 @@ log = logging.getLogger(__name__)
 
 LONGEST_WATCH_S = 1.0
 SHORTEST_WATCH_S = 0.005
-UNREADABLE_FRAME = (PayloadError, *UNREADABLE)
 
 
 class Connection:
@@ -172,7 +172,7 @@ class Connection:
                         frame.decode()
                     said = on_frame(frame)
                     outputs = said if isinstance(said, list) else list(said)
-                except UNREADABLE_FRAME as e:
+                except (PayloadError, *UNREADABLE) as e:
                     self._unreadable(e)
                 else:
                     self._perform(outputs, received_us, now)
@@ -180,7 +180,7 @@ class Connection:
                     counters.drift.look(connector, frame, streamed=True)
 
     def _perform(self, outputs: list[Output], received_us: int, now: float) -> None:
-        channel, inlet = self._channel, self._inlet
+        channel, inlet, status = self._channel, self._inlet, self._status
         take, before, gaps, unpublished = inlet.take, channel.seq, channel.gaps, inlet.unpublished
         for output in outputs:
             if isinstance(output, Event):
@@ -193,7 +193,6 @@ class Connection:
         if data or self._withheld or inlet.unpublished != unpublished:
             self.last_data = now
             if inlet.leads:
-                status = self._status
                 status.data(now)
                 status.withheld.update(self._withheld)
                 if status.unknown:
@@ -201,12 +200,13 @@ class Connection:
             elif self.errands is not None:
                 self.errands.heard(outputs)
             self._withheld.clear()
-        if published:
-            self._status.counters.events += published
+        counters = status.counters
+        counters.events += published
+        if published and (now >= counters.measure_at or not counters.received % EVERY):
+            counters.measure(outputs, received_us, now)
 
     def _unreadable(self, error: Exception) -> None:
-        if not isinstance(error, PayloadError):
-            error = unreadable(error)
+        error = error if isinstance(error, PayloadError) else unreadable(error)
         self._status.counters.error("payload", str(error))
         log.debug("feed %s: unreadable frame: %s", self._channel.name, printable(str(error)))
 

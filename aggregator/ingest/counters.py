@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import NamedTuple
 
+from aggregator.connector import Output
+from aggregator.histogram import ARRIVAL_S, Histogram
+
 from .drift import Drift
+from .fetched import is_backfilled
 
 MAX_NAMES = 50
 """Names that come from a venue are counted apart up to this many, the rest as `other`."""
 OTHER = "other"
+EVERY = 128
+"""One of so many frames has its delay measured, since that costs a tenth of a message's way;"""
+AT_LEAST_S = 0.1
+"""and the first one after so long, so that a feed with few of them is measured too."""
 
 
 class LastError(NamedTuple):
@@ -30,17 +39,20 @@ class FeedCounters:
     for, by name, `ignored` what it knows and leaves out, by name, `backfilled` trades that were
     missed and fetched, `rotations` connections that a second one replaced, by reason,
     `escalations` steps taken against silent instruments, by step. `drift` has what the venue sends
-    otherwise than documented, `last_error` the newest failure.
+    otherwise than documented, `last_error` the newest failure, `delays` how long data take from the
+    venue, as far as it is measured: `measure_at` is when it is due, on the monotonic clock.
     """
 
     __slots__ = (
         "backfilled",
+        "delays",
         "drift",
         "errors",
         "escalations",
         "events",
         "ignored",
         "last_error",
+        "measure_at",
         "polls",
         "received",
         "reconnects",
@@ -63,6 +75,28 @@ class FeedCounters:
         self.escalations: dict[str, int] = {}
         self.last_error: LastError | None = None
         self.drift = drift or Drift("", "", {}, set())
+        self.delays = Histogram(ARRIVAL_S)
+        self.measure_at = float("-inf")
+
+    def measure(self, outputs: Iterable[Output], received_us: int, now: float) -> None:
+        """
+        Measure the delay of what one frame or answer brought: that of the newest of it.
+
+        What has no time, or was fetched after a loss, says nothing. `received_us` is when it came,
+        in microseconds since the epoch, `now` the same on the monotonic clock.
+        """
+        self.measure_at = now + AT_LEAST_S
+        newest_us = max(
+            (
+                time_us
+                for output in outputs
+                if (time_us := getattr(output, "exchange_us", None)) is not None
+                and not is_backfilled(output)
+            ),
+            default=None,
+        )
+        if newest_us is not None:
+            self.delays.observe((received_us - newest_us) / 1e6)
 
     def error(self, kind: str, text: str = "") -> None:
         """Count a failure, and remember what it says."""

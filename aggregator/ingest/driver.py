@@ -29,6 +29,7 @@ from aggregator.hub import Hub
 from aggregator.model import Event
 
 from .backoff import Backoff, Uniform
+from .counters import EVERY
 from .dial import DialLimiter
 from .failure import (
     LeavingError,
@@ -194,6 +195,9 @@ class Driver:
             return
         channel = self._channel
         before, gaps = channel.seq, channel.gaps
+        now = self._clock()
+        if now >= counters.measure_at or not counters.received % EVERY:
+            counters.measure(outputs, received_us, now)
         try:
             for output in outputs:
                 if isinstance(output, Event):

@@ -62,6 +62,7 @@ class Ingest:
     def __init__(self, hub: Hub, config: Config) -> None:
         self._hub = hub
         self._config = config
+        self._secrets = config.secrets()
         self._schedule = Schedule()
         self.budgets = Budgets()
         self.dial = DialLimiter()
@@ -122,7 +123,7 @@ class Ingest:
         """
         before = {feed.name: feed for feed in self._config.feeds}
         after = {feed.name: feed for feed in config.feeds}
-        self._config = config
+        self._config, self._secrets = config, config.secrets()
         self._pulse.look_s = min(self._pulse.look_s, _look_s(config))
         for name in [name for name in before if name not in after]:
             await self._remove(name, dismiss)
@@ -162,7 +163,7 @@ class Ingest:
             self._start(feed)
             return
         status = self.statuses[feed.name]
-        status.hide(self._config.secrets())
+        status.hide(self._secrets)
         status.changed(options.stale_after_s)
         if isinstance(options, PollOptions):
             status.paced(options.interval_s)
@@ -229,7 +230,7 @@ class Ingest:
             stale_after_s=options.stale_after_s if options else STALE_AFTER_S,
             interval_s=options.interval_s if isinstance(options, PollOptions) else 0.0,
             look_s=self._pulse.look_s,
-            secrets=self._config.secrets(),
+            secrets=self._secrets,
         )
         instruments_ = self.instruments[feed.name] = Instruments(
             status,

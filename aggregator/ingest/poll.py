@@ -252,6 +252,7 @@ class Poll:
 
     async def _perform(self, outputs: list[Output], received_us: int) -> None:
         channel, status = self._channel, self._status
+        status.counters.measure(outputs, received_us, self._clock())
         for start in range(0, len(outputs), SLICE):
             if start:
                 await asyncio.sleep(0)

@@ -5,16 +5,17 @@ The parts count in plain numbers of their own; on the way of a message there is 
 No label names a client. Names: https://prometheus.io/docs/practices/naming/
 """
 
+# More lines than others have: it is a list of what there is.
+
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Metric, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
-from prometheus_client.registry import Collector
 
 from aggregator import __version__
 from aggregator.gateway.fanout import Fanout
@@ -26,11 +27,34 @@ from aggregator.ingest.feeds import Ingest
 from aggregator.model import State
 
 from .account_metrics import families
+from .lag import LoopLag
+from .page import Family, Row, slices
 
-Values = Mapping[tuple[str, ...], float]
+Rows = Iterable[Row]
+
+COUNTS: tuple[tuple[str, str, Callable[[Any], float]], ...] = (
+    ("feed_received", "Frames or answers from the venue.", lambda c: c.received),
+    ("feed_events", "Messages made of them.", lambda c: c.events),
+    ("feed_polls", "Polls begun.", lambda c: c.polls),
+    ("feed_reconnects", "Connections begun again.", lambda c: c.reconnects),
+    ("feed_backfilled", "Trades missed, and fetched.", lambda c: c.backfilled),
+    (
+        "feed_clock_ahead",
+        "Delays below 0: the venue's clock is ahead of ours.",
+        lambda c: c.delays.negative,
+    ),
+)
+TABLES: tuple[tuple[str, str, str, Callable[[Any], Mapping[str, int]]], ...] = (
+    ("feed_errors", "What went wrong, by kind.", "kind", lambda c: c.errors),
+    ("feed_skipped_polls", "Polls left out, by reason.", "reason", lambda c: c.skipped),
+    ("feed_unhandled", "What the connector has no use for.", "name", lambda c: c.unhandled),
+    ("feed_ignored", "What it knows and leaves out.", "name", lambda c: c.ignored),
+    ("feed_rotations", "Connections replaced, by reason.", "reason", lambda c: c.rotations),
+    ("feed_escalations", "Steps against silences.", "step", lambda c: c.escalations),
+)
 
 
-class Metrics(Collector):
+class Metrics:
     """
     Collects from all parts.
 
@@ -41,6 +65,9 @@ class Metrics(Collector):
         ingest: the feeds.
         server: the HTTP side.
         accounts: the users' accounts at venues, if there may be any.
+
+    Attributes:
+        lag: how late the loop is that this is made in; measured from now on.
 
     """
 
@@ -59,117 +86,151 @@ class Metrics(Collector):
         self._ingest = ingest
         self._server = server
         self._accounts = accounts
-        self._registry = CollectorRegistry()
-        self._registry.register(self)
-        ProcessCollector(registry=self._registry)
-        GCCollector(registry=self._registry)
+        self.lag = LoopLag(asyncio.get_running_loop())
+        self._process = CollectorRegistry()
+        ProcessCollector(registry=self._process)
+        GCCollector(registry=self._process)
 
     def render(self) -> bytes:
-        """Return the page in Prometheus' text format 0.0.4."""
-        return generate_latest(self._registry)
+        """Return the page in Prometheus' text format 0.0.4, with nothing done in between."""
+        return b"".join(self.parts())
 
-    def collect(self) -> Iterator[Metric]:
-        """Yield every metric family."""
-        yield _gauge("build_info", "The version that runs.", {(__version__,): 1.0}, "version")
+    async def page(self) -> bytes:
+        """Return the page; others have their turn about each millisecond."""
+        parts = []
+        for part in self.parts():
+            parts.append(part)
+            await asyncio.sleep(0)
+        return b"".join(parts)
+
+    def parts(self) -> Iterator[bytes]:
+        """Yield the page in the text format 0.0.4; in between others may have their turn."""
+        yield from slices(self.families())
+        yield generate_latest(self._process)
+
+    def families(self) -> Iterator[Family]:
+        """Yield every metric of ours."""
+        yield _gauge("build_info", "The version that runs.", [((__version__,), 1.0)], "version")
         yield from self._of_channels()
         yield from self._of_feeds()
+        yield from self._of_states()
+        yield from self._of_ways()
+        yield from self._of_budgets()
         if self._accounts is not None:
-            yield from families(self._accounts.statuses)
+            yield from map(_as_family, families(self._accounts.statuses))
         yield from self._of_sessions()
         yield from self._of_what_sessions_did()
 
-    def _of_channels(self) -> Iterator[Metric]:
-        channels = self._hub.channels
+    def _of_channels(self) -> Iterator[Family]:
+        channels = list(self._hub.channels.items())
+        venues = [(name, channel) for name, channel in channels if channel.exchange]
         yield _counter(
             "messages",
             "Messages published, by channel.",
-            {(name,): c.seq for name, c in channels.items()},
+            (((name,), c.seq) for name, c in channels),
             "channel",
         )
         yield _counter(
             "unpriced",
             "Price updates left out because the venue gave no price.",
-            {(name,): c.unpriced for name, c in channels.items() if c.exchange},
+            (((name,), c.unpriced) for name, c in venues),
             "channel",
         )
         yield _counter(
             "upstream_gaps",
             "Gaps in what the venue sent: order books that broke, trades that are lost.",
-            {(name,): c.gaps for name, c in channels.items() if c.exchange},
+            (((name,), c.gaps) for name, c in venues),
             "channel",
         )
-
         yield _gauge(
             "history_messages",
             "Messages kept for clients that come back.",
-            {(name,): len(c.history) for name, c in channels.items()},
+            (((name,), len(c.history)) for name, c in channels),
             "channel",
         )
 
-    def _of_feeds(self) -> Iterator[Metric]:
-        statuses = self._ingest.statuses
-        counts: tuple[tuple[str, str, Callable[[Any], float]], ...] = (
-            ("feed_received", "Frames or answers from the venue.", lambda c: c.received),
-            ("feed_events", "Messages made of them.", lambda c: c.events),
-            ("feed_polls", "Polls begun.", lambda c: c.polls),
-            ("feed_reconnects", "Connections begun again.", lambda c: c.reconnects),
-            ("feed_backfilled", "Trades missed, and fetched.", lambda c: c.backfilled),
-        )
-        for name, text, read in counts:
-            values: Values = {(feed,): read(s.counters) for feed, s in statuses.items()}
-            yield _counter(name, text, values, "feed")
-        apart: tuple[tuple[str, str, str, Callable[[Any], Mapping[str, int]]], ...] = (
-            ("feed_errors", "What went wrong, by kind.", "kind", lambda c: c.errors),
-            ("feed_skipped_polls", "Polls left out, by reason.", "reason", lambda c: c.skipped),
-            ("feed_unhandled", "What the connector has no use for.", "name", lambda c: c.unhandled),
-            ("feed_ignored", "What it knows and leaves out.", "name", lambda c: c.ignored),
-            ("feed_rotations", "Connections replaced, by reason.", "reason", lambda c: c.rotations),
-            ("feed_escalations", "Steps against silences.", "step", lambda c: c.escalations),
-        )
-        for name, text, label, table in apart:
-            kinds: Values = {
-                (feed, key): value
-                for feed, s in statuses.items()
-                for key, value in table(s.counters).items()
-            }
-            yield _counter(name, text, kinds, "feed", label)
-        drift: Values = {
-            (feed, *finding): count
-            for feed, s in statuses.items()
-            for finding, count in s.counters.drift.counts.items()
-        }
+    def _of_feeds(self) -> Iterator[Family]:
+        feeds = [(name, status.counters) for name, status in self._ingest.statuses.items()]
+        for name, text, read in COUNTS:
+            yield _counter(name, text, _each(feeds, read), "feed")
+        for name, text, label, table in TABLES:
+            yield _counter(name, text, _table(feeds, table), "feed", label)
+        drift = _table(feeds, lambda c: c.drift.counts)
         text = "What the venue sends otherwise than it documents."
         yield _counter("feed_drift", text, drift, "feed", "kind", "where")
-        events: Values = {(name,): n for name, n in self._ingest.scheduler_events.items()}
+        events = [((name,), n) for name, n in self._ingest.scheduler_events.items()]
         yield _counter("scheduler_events", "Polls missed, doubled or failed.", events, "event")
-        yield from self._of_states()
 
-    def _of_states(self) -> Iterator[Metric]:
-        states: Values = {
-            (feed, state.value): float(s.state is state)
-            for feed, s in self._ingest.statuses.items()
+    def _of_states(self) -> Iterator[Family]:
+        statuses = list(self._ingest.statuses.items())
+        states: Rows = (
+            ((feed, state.value), float(s.state is state))
+            for feed, s in statuses
             for state in State
             if state is not State.UNKNOWN_INSTRUMENT  # of instruments, not of feeds
-        }
+        )
         yield _gauge("feed_state", "1 for the state that the feed is in.", states, "feed", "state")
-        unknown: Values = {(feed,): len(s.unknown) for feed, s in self._ingest.statuses.items()}
         text = "Instruments that the venue does not know, or no longer lists."
+        unknown: Rows = (((feed,), len(s.unknown)) for feed, s in statuses)
         yield _gauge("feed_unknown_instruments", text, unknown, "feed")
-        counts: Values = {
-            (feed, state.value): count
-            for feed, each in self._ingest.instruments.items()
+        counts: Rows = (
+            ((feed, state.value), count)
+            for feed, each in list(self._ingest.instruments.items())
             for state, count in each.counts().items()
-        }
+        )
         yield _gauge("feed_instruments", "Instruments by state.", counts, "feed", "state")
-        now_us = self._hub.now_us()
-        ages: Values = {
-            (name,): (now_us - max(slot.us for slot in slots)) / 1e6
-            for name, channel in self._hub.channels.items()
-            if channel.exchange and (slots := channel.values())
-        }
-        yield _gauge("feed_age_seconds", "Since the last message of the feed.", ages, "feed")
+        yield _gauge(
+            "feed_age_seconds", "Since the last message of the feed.", self._ages(), "feed"
+        )
 
-    def _of_sessions(self) -> Iterator[Metric]:
+    def _ages(self) -> Iterator[Row]:
+        for name, channel in list(self._hub.channels.items()):
+            if not channel.exchange:
+                continue
+            times = (slot.last.us for slot in channel.slots.values() if slot.last is not None)
+            newest_us = max(times, default=None)
+            if newest_us is not None:
+                yield (name,), (self._hub.now_us() - newest_us) / 1e6
+
+    def _of_ways(self) -> Iterator[Family]:
+        """Yield where the milliseconds go."""
+        feeds = [(name, status.counters) for name, status in self._ingest.statuses.items()]
+        text = "From the venue's time of the newest data of a frame to its receipt; sampled."
+        delays: Rows = (((feed,), c.delays) for feed, c in feeds)
+        yield _histogram("feed_delay_seconds", text, delays, "feed")
+        text = "From receipt to the last write of the fan-out; of the first message of each."
+        sent: Rows = (((n,), self._fanout.sent[n]) for n, _ in feeds if n in self._fanout.sent)
+        yield _histogram("feed_sent_seconds", text, sent, "feed")
+        text = "From the beginning of a fan-out to its last write."
+        yield _histogram("flush_duration_seconds", text, [((), self._fanout.durations)])
+        text = "By how much the event loop was late."
+        yield _histogram("loop_lag_seconds", text, [((), self.lag.seen)])
+        text = "The longest of the last 30 to 60 s."
+        yield _gauge("loop_lag_max_seconds", text, [((), self.lag.longest)])
+
+    def _of_budgets(self) -> Iterator[Family]:
+        budgets = [((b.exchange, b.host), b) for b in self._ingest.budgets]
+        limits: Rows = (
+            ((*where, window), limit)
+            for where, b in budgets
+            for window, limit in (
+                ("second", b.limits.per_second),
+                ("minute", b.limits.per_minute),
+                ("month", b.limits.per_month),
+            )
+            if limit
+        )
+        text = "Weight that a venue's host allows."
+        yield _gauge("budget_limit", text, limits, "exchange", "host", "window")
+        now = [(where, b.left) for where, b in budgets]
+        left: Rows = ((where, weight) for where, weight in now if weight is not None)
+        text = "Weight that may go at once; below 0 while some is owed."
+        yield _gauge("budget_left", text, left, "exchange", "host")
+        blocked: Rows = ((where, b.blocked_s) for where, b in budgets)
+        text = "For how long the host wants no request."
+        yield _gauge("budget_blocked_seconds", text, blocked, "exchange", "host")
+
+    def _of_sessions(self) -> Iterator[Family]:
         sessions = self._sessions
         gauges = (
             ("sessions", "Clients connected.", len(sessions)),
@@ -191,9 +252,9 @@ class Metrics(Collector):
             ),
         )
         for name, text, value in gauges:
-            yield _gauge(name, text, {(): float(value)})
+            yield _gauge(name, text, [((), float(value))])
 
-    def _of_what_sessions_did(self) -> Iterator[Metric]:
+    def _of_what_sessions_did(self) -> Iterator[Family]:
         counters = self._sessions.counters
         counts = (
             ("connections_accepted", "Connections accepted.", counters.accepted),
@@ -215,14 +276,15 @@ class Metrics(Collector):
             ("test_broadcasts", "Messages sent by POST /ws/test.", counters.broadcasts),
             ("tokens_accepted", "Tokens that were good.", self._sessions.access.accepted),
             ("deliveries", "Messages handed to clients.", self._hub.deliveries),
+            ("sent_bytes", "Bytes written to clients.", self._hub.sent_bytes),
             ("flushes", "Fan-outs.", self._fanout.flushes),
             ("flush_seconds", "Time spent in fan-outs.", self._fanout.seconds),
         )
         for name, text, count in counts:
-            yield _counter(name, text, {(): count})
+            yield _counter(name, text, [((), count)])
         yield from self._of_what_sessions_did_by_kind()
 
-    def _of_what_sessions_did_by_kind(self) -> Iterator[Metric]:
+    def _of_what_sessions_did_by_kind(self) -> Iterator[Family]:
         counters = self._sessions.counters
         resumed = {str(whole).lower(): n for whole, n in counters.resumed.items()}
         tables: tuple[tuple[str, str, str, Mapping[Any, int]], ...] = (
@@ -240,18 +302,39 @@ class Metrics(Collector):
             ("http_errors", "HTTP answers from 400 up, by status.", "status", counters.http_errors),
         )
         for name, text, label, table in tables:
-            yield _counter(name, text, {(str(k),): v for k, v in table.items()}, label)
+            yield _counter(name, text, [((str(k),), v) for k, v in table.items()], label)
 
 
-def _counter(name: str, text: str, values: Values, *labels: str) -> Metric:
-    family = CounterMetricFamily(f"aggregator_{name}", text, labels=labels)
-    for key, value in values.items():
-        family.add_metric(key, value)
-    return family
+def _each(feeds: Iterable[tuple[str, Any]], read: Callable[[Any], float]) -> Rows:
+    return (((feed,), read(counters)) for feed, counters in feeds)
 
 
-def _gauge(name: str, text: str, values: Values, *labels: str) -> Metric:
-    family = GaugeMetricFamily(f"aggregator_{name}", text, labels=labels)
-    for key, value in values.items():
-        family.add_metric(key, value)
-    return family
+def _table(feeds: Iterable[tuple[str, Any]], table: Callable[[Any], Mapping[Any, int]]) -> Rows:
+    for feed, counters in feeds:
+        # A copy: others have their turn while it is written.
+        for key, count in list(table(counters).items()):
+            yield (feed, *(key if isinstance(key, tuple) else (key,))), count
+
+
+def _as_family(metric: Metric) -> Family:
+    """Return a gauge or counter that the library holds as one that is written in slices."""
+    samples = metric.samples
+    return Family(
+        "counter" if metric.type == "counter" else "gauge",
+        metric.name.removeprefix("aggregator_"),
+        metric.documentation,
+        tuple(samples[0].labels) if samples else (),
+        [(tuple(sample.labels.values()), sample.value) for sample in samples],
+    )
+
+
+def _counter(name: str, text: str, rows: Rows, *labels: str) -> Family:
+    return Family("counter", name, text, labels, rows)
+
+
+def _gauge(name: str, text: str, rows: Rows, *labels: str) -> Family:
+    return Family("gauge", name, text, labels, rows)
+
+
+def _histogram(name: str, text: str, rows: Rows, *labels: str) -> Family:
+    return Family("histogram", name, text, labels, rows)
