@@ -82,19 +82,19 @@ class Daemon:
         self.accounts = Accounts(self.hub, config, self.ingest.dial)
         feeds = self.ingest.statuses.keys()
         self.publisher = Publisher(self.hub, config.server.publish_channels, feeds)
-        parts = (self.keyring, self.sessions, self.fanout, self.ingest, self._notifier)
-        self.reload = Reload(as_read, again, *parts)
         self.server = Server(
             self.hub,
             self.sessions,
             channels=lambda: list(self.channels()),
             unready=lambda: list(self.unready()),
-            metrics=lambda: metrics.render(),  # noqa: PLW0108 - it has yet to be made
+            metrics=lambda: metrics.page(),  # noqa: PLW0108 - it has yet to be made
             why=self.ingest.why.explain,
             rotate=self.ingest.rotate,
             publisher=self.publisher,
             sockets=sockets,
         )
+        parts = (self.keyring, self.sessions, self.fanout, self.ingest, self._notifier)
+        self.reload = Reload(as_read, again, *parts, self.server.renew)
         metrics = Metrics(
             self.hub, self.sessions, self.fanout, self.ingest, self.server, self.accounts
         )
@@ -141,7 +141,8 @@ class Daemon:
         log.info("stopped")
 
     async def _stop(self, ingest: asyncio.Task[None]) -> None:
-        self.sessions.stopping = True
+        # Who connects from now on waits for the next process, or else is told that there is none.
+        self.sessions.stopping = not self.server.hand_back()
         ingest.cancel()
         await asyncio.wait([ingest], timeout=INGEST_STOP_S)
         self.fanout.stop()
@@ -152,11 +153,12 @@ class Daemon:
         host = self.config.server.host
         shown = f"[{host}]" if ":" in host else host
         log.info("aggregator %s, configured by %s", __version__, self.config.source)
-        log.info("listening on ws://%s:%d/ws", shown, self.server.port)
+        scheme = "wss" if self.config.server.tls_certificate else "ws"
+        log.info("listening on %s://%s:%d/ws", scheme, shown, self.server.port)
         for warning in self.config.warnings:
             log.warning("%s", warning)
         anywhere = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - it is looked up
-        url = f"ws://{anywhere.get(host, shown)}:{self.server.port}/ws"
+        url = f"{scheme}://{anywhere.get(host, shown)}:{self.server.port}/ws"
         option = "" if url == "ws://127.0.0.1:8000/ws" else f" --url {url}"
         names = [feed.name for feed in self.config.feeds]
         first = "bitcoinprice" if "bitcoinprice" in names else (*names, "system")[0]

@@ -38,6 +38,8 @@ STANDARD_FEEDS: dict[str, dict[str, Any]] = {
     "ethprice": {"connector": "okx.ticker", "instruments": ["ETH/USDT"]},
 }
 RESERVED = {"system", "heartbeat", *private.NAMES}
+OF_THE_SERVER = {"ops_token", "tls_certificate", "tls_key"}
+"""Credentials that no feed uses; of those for TLS only the paths are read, by `[server]`."""
 KEY_LINE = 32
 """A part of a secret that is as long is as good as one."""
 
@@ -143,7 +145,7 @@ def load(
     token = credentials.get("ops_token")
     if token and given.credential_holds("ops_token", "server", "ops_token"):
         server = server.model_copy(update={"ops_token": token})
-    unused = sorted(set(credentials) - of_feeds.used - of_accounts.used - {"ops_token"})
+    unused = sorted(set(credentials) - of_feeds.used - of_accounts.used - OF_THE_SERVER)
     warnings = [f"credential {name} is used by no feed" for name in unused]
     warnings += _warnings(settings, feeds, accounts)
     return Config(

@@ -42,6 +42,7 @@ class Reload:
         fanout: the flush window.
         ingest: the feeds.
         notifier: tells systemd.
+        renew: reads the certificate again; raises ConfigError where that can't be used.
 
     """
 
@@ -54,6 +55,7 @@ class Reload:
         fanout: Fanout,
         ingest: Ingest,
         notifier: Notifier,
+        renew: Callable[[Server], None],
     ) -> None:
         self._config = config
         self._again = again
@@ -62,6 +64,7 @@ class Reload:
         self._fanout = fanout
         self._ingest = ingest
         self._notifier = notifier
+        self._renew = renew
         self._wanted = asyncio.Event()
 
     def want(self) -> None:
@@ -84,6 +87,7 @@ class Reload:
             self._notifier.send(READY="1")
 
     async def _go_over(self, config: Config) -> None:
+        self._renew(config.server)  # the one thing that can fail: so the first
         logs.hide(config.secrets())
         self._keyring.replace(config.tokens, config.users, config.jwt)
         log.info("tokens read again: %d keys", len(config.tokens))

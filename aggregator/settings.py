@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
+import ssl
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
     SecretStr,
     StringConstraints,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -28,6 +33,57 @@ TokenId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]{1,32}$")]
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 
 
+def tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
+    """
+    Return what TLS is served with: version 1.2 or newer, and HTTP/1.1 alone.
+
+    Args:
+        certificate: a file with the certificate and those that lead to it, as PEM.
+        key: one with its private key, as PEM without a password.
+
+    Raises:
+        ValueError: one of them can't be used; the text has nothing of what is in it.
+
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        # Without an answer here OpenSSL would ask for a password on the terminal.
+        context.load_cert_chain(certificate, key, password="")
+    except ssl.SSLError as e:
+        _check_certificate(certificate)
+        if e.reason == "KEY_VALUES_MISMATCH":
+            raise ValueError("is not the key of server.tls_certificate") from None
+        raise ValueError("is no private key as PEM, without a password") from None
+    except OSError as e:
+        _check_certificate(certificate)
+        raise ValueError(f"can't be read: {e.strerror}") from None
+    return context
+
+
+def _check_certificate(path: Path) -> None:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except ssl.SSLError:
+        raise ValueError("is no certificate as PEM") from None
+    except OSError as e:
+        raise ValueError(f"can't be read: {e.strerror}") from None
+
+
+def _network(text: str) -> str:
+    try:
+        ipaddress.ip_network(text)
+    except ValueError:
+        raise ValueError('an address or a network is expected, like "10.0.0.0/8"') from None
+    return text
+
+
+Network = Annotated[str, AfterValidator(_network)]
+OptionalPath = Annotated[Path | None, BeforeValidator(lambda v: None if v == "" else v)]
+
+
 class Server(Section):
     """`[server]`: the side of the clients."""
 
@@ -37,6 +93,12 @@ class Server(Section):
     """The port to listen on; 0 takes a free one and logs it."""
     allowed_origins: list[Origin] = Field(default=[])
     """Web pages from elsewhere that may connect, as "https://dashboard.example"; "*" for all."""
+    tls_certificate: OptionalPath = None
+    """File with the certificate and its chain, as PEM: with it TLS alone is served, https, wss."""
+    tls_key: OptionalPath = Field(default=None, validate_default=True)
+    """File with its private key, as PEM without a password."""
+    trusted_proxies: list[Network] = Field(default=[])
+    """Reverse proxies, as addresses or networks, that X-Forwarded-For is believed of."""
     anonymous: bool = True
     """Whether clients without a token get the public channels."""
     ops_token: OptionalSecret = None
@@ -47,6 +109,8 @@ class Server(Section):
     """WebSocket connections in all; more are refused with HTTP 503."""
     max_connections_per_address: Count = 100
     """WebSocket connections from one address; more are refused with HTTP 429."""
+    max_http_connections: Count = 10_000
+    """Other connections; more are closed at once. The limit for an address holds for them, too."""
     max_subscriptions: Count = 1000
     """Subscriptions of one session."""
     max_commands_per_s: Annotated[float, Field(gt=0, le=100_000, allow_inf_nan=False)] = 20.0
@@ -75,6 +139,24 @@ class Server(Section):
     """Bytes of each channel that are kept, about."""
     compression: bool = True
     """Whether clients that ask for it get messages compressed (permessage-deflate)."""
+
+    @field_validator("tls_certificate")
+    @classmethod
+    def _is_a_certificate(cls, path: Path | None) -> Path | None:
+        if path is not None:
+            _check_certificate(path)
+        return path
+
+    @field_validator("tls_key")
+    @classmethod
+    def _is_its_key(cls, path: Path | None, info: ValidationInfo) -> Path | None:
+        # Where the certificate has a fault of its own, there is no entry.
+        certificate = info.data.get("tls_certificate", path)
+        if (certificate is None) != (path is None):
+            raise ValueError("server.tls_certificate and server.tls_key need one another")
+        if certificate is not None and path is not None and "tls_certificate" in info.data:
+            tls_context(certificate, path)
+        return path
 
 
 class BudgetLimits(Section):

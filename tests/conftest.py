@@ -157,7 +157,7 @@ class Process:
     async def url(self) -> str:
         """Wait until it listens; return the address of its WebSocket."""
         [line] = await self.logged("listening on")
-        return re.search(r"ws://[^\s\"]+", line)[0]
+        return re.search(r"wss?://[^\s\"]+", line)[0]
 
     def signal(self, number: int) -> None:
         self.process.send_signal(number)

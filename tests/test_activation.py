@@ -20,6 +20,10 @@ connector = "okx.ticker"
 instruments = ["BTC/USDT"]
 urls = ["ws://127.0.0.1:9/"]
 """
+HANDSHAKE = (
+    b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
 AS_SYSTEMD = """
 import os, sys
 os.dup2(int(sys.argv[1]), 3)
@@ -76,6 +80,26 @@ async def test_who_connects_meanwhile_waits(activate, listener, connect):
         assert await process.wait() == 0
         said = (await process.stderr.read()).decode()
         assert f"listening on {url}" in said
+
+
+async def test_who_connects_while_it_stops_waits_for_the_next(activate, listener, connect):
+    """Nobody is refused, however long somebody else takes to answer the close."""
+    host, port = listener.getsockname()
+    process = await activate()
+    reader, writer = await asyncio.open_connection(host, port)
+    writer.write(HANDSHAKE)
+    await reader.readuntil(b"\r\n\r\n")
+    process.send_signal(signal.SIGTERM)
+    async for line in process.stderr:
+        if b"stopping" in line:
+            break
+    connecting = asyncio.create_task(connect(f"ws://{host}:{port}/ws"))
+    assert await process.wait() == 0
+    writer.close()
+    await activate()
+    client = await connecting
+    await client.send(type="ping")
+    assert (await client.receive())["type"] == "pong"
 
 
 def test_only_what_is_meant_is_taken(listener):

@@ -200,15 +200,16 @@ def _operation(each: Operation) -> Schema:
     return operation
 
 
-def asyncapi(host: str) -> Schema:
+def asyncapi(host: str, protocol: str = "ws") -> Schema:
     """
     Return the document of the WebSocket.
 
     Args:
         host: where the daemon is reached, with its port.
+        protocol: `ws` or `wss`.
 
     """
-    server = {"host": host or "127.0.0.1:8000", "protocol": "ws"}
+    server = {"host": host or "127.0.0.1:8000", "protocol": protocol}
     return {**_asyncapi(), "servers": {"daemon": server}}
 
 

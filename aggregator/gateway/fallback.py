@@ -169,7 +169,10 @@ class Link(asyncio.Transport):
 
     def get_write_buffer_size(self) -> int:
         """Return the bytes that the kernel has not taken yet."""
-        return self._socket.get_write_buffer_size()
+        try:
+            return self._socket.get_write_buffer_size()
+        except AttributeError:  # asyncio's for TLS, once it was closed twice, knows nothing
+            return 0
 
     def can_write_eof(self) -> bool:
         """Whether this side alone can be shut."""

@@ -160,7 +160,9 @@ def take_over(
 
 def limit_buffers(transport: asyncio.Transport) -> None:
     """Let no more be written ahead of a client than `HIGH_WATER_BYTES` and `SEND_BUFFER_BYTES`."""
-    transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)
+    # TLS counts what is under way in a layer of its own, and would call that too much with 0 bytes.
+    tls = transport.get_extra_info("sslcontext") is not None
+    transport.set_write_buffer_limits(high=max(HIGH_WATER_BYTES, 1) if tls else HIGH_WATER_BYTES)
     sock = transport.get_extra_info("socket")
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
 

@@ -16,6 +16,7 @@ from aggregator.tokens import Role
 
 from .answers import as_error, as_json
 from .origin import host_name, is_loopback
+from .proxies import is_forwarded
 from .sessions import Sessions
 
 BODY_TIMEOUT_S = 10.0
@@ -124,7 +125,9 @@ class Operators:
         if token is None:
             # The name as well: a page elsewhere whose name leads here must not be an operator.
             named = host_name(request.headers.get(hdrs.HOST, ""))
-            if not all(map(is_loopback, (self._sessions.config.host, request.remote or "", named))):
+            hosts = (self._sessions.config.host, request.remote or "", named)
+            # Nor somebody whom a proxy here passes on.
+            if is_forwarded(request.headers) or not all(map(is_loopback, hosts)):
                 raise web.HTTPForbidden(text="off loopback this needs server.ops_token to be set")
             return
         scheme, _, given = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")

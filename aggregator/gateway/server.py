@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -17,14 +17,17 @@ from aiohttp import hdrs, web
 
 from aggregator.hub import Hub
 from aggregator.publishing import Publisher
+from aggregator.settings import Server as ServerConfig
 from aggregator.tokens import Role
 
-from . import documents, extensions, fallback, handoff
+from . import documents, extensions, fallback, handoff, http_connections, tls
 from .access import SUBPROTOCOL, subprotocols
 from .answers import Handler, answered, as_error, as_json
+from .http_connections import HttpConnections
 from .http_log import HttpLog
 from .operators import Operators, Rotate
 from .origin import host_name, may_read, origin_allowed
+from .proxies import of_client
 from .queries import Queries
 from .sessions import Sessions
 
@@ -34,8 +37,8 @@ CLIENT = Path(__file__).parents[1] / "static" / "client.js"
 """The client for JavaScript."""
 KEEP_ALIVE_S = 15.0
 """For the next request, and for the headers of the first one."""
-BACKLOG = 4096
-"""Connections that the kernel accepts while the loop is busy."""
+LINGER_S = 10.0
+"""For the rest of a body that nobody wants, before the connection is closed."""
 
 
 @cache
@@ -68,7 +71,7 @@ class Server:
         *,
         channels: Callable[[], list[dict[str, object]]],
         unready: Callable[[], list[dict[str, object]]],
-        metrics: Callable[[], bytes],
+        metrics: Callable[[], Awaitable[bytes]],
         rotate: Rotate,
         why: Callable[[str], dict[str, object]],
         publisher: Publisher,
@@ -83,6 +86,8 @@ class Server:
         self._access = sessions.access
         self._operators = Operators(hub, sessions, rotate, publisher)
         self._queries = Queries(hub)
+        self._connections = HttpConnections(sessions, tls.context(sessions.config))
+        self.hand_back = self._connections.hand_back
         self._runner: web.AppRunner | None = None
         self.port = sessions.config.port
         self.takes_over = True
@@ -110,12 +115,12 @@ class Server:
             auto_decompress=False,
             logger=HttpLog(log, self._sessions.counters),
             keepalive_timeout=KEEP_ALIVE_S,
+            lingering_time=LINGER_S,
             shutdown_timeout=1.0,
         )
         await self._runner.setup()
-        for site in self._sites(self._runner):
-            await site.start()
-        self.port = self._runner.addresses[0][1]
+        assert self._runner.server is not None  # noqa: S101 - `setup` makes it
+        self.port = await self._connections.listen(self._runner.server, self._sockets)
 
     def _add_routes(self, router: web.UrlDispatcher) -> None:
         router.add_get("/ws", self._long_form, allow_head=False)
@@ -137,33 +142,27 @@ class Server:
         router.add_get("/client.js", self._client)
         router.add_get("/metrics", self._metrics_page)
 
-    def _sites(self, runner: web.AppRunner) -> list[web.BaseSite]:
-        """Return where it listens: where somebody else does for it, or as configured."""
-        sites: list[web.BaseSite] = [
-            web.SockSite(runner, sock, backlog=BACKLOG) for sock in self._sockets
-        ]
-        return sites or [
-            web.TCPSite(
-                runner,
-                self._sessions.config.host,
-                self._sessions.config.port,
-                backlog=BACKLOG,
-                reuse_address=True,
-            )
-        ]
-
     @property
     def http_connections(self) -> int:
         """Connections that are no WebSocket, or not yet: also those that say nothing."""
-        server = self._runner.server if self._runner is not None else None
-        connections = len(server.connections) if server is not None else 0
-        # On the fallback aiohttp keeps those of the clients as well.
-        return connections if self.takes_over else max(0, connections - len(self._sessions))
+        return len(self._connections)
+
+    def renew(self, config: ServerConfig) -> None:
+        """
+        Read the certificate again; connections that there are go on with theirs.
+
+        Raises:
+            ConfigError: it can't be used; then nothing changes.
+
+        """
+        self._connections.context = tls.context(config)
 
     async def stop(self) -> None:
         """Stop listening and end what is left of HTTP."""
+        self._connections.stop_listening()
         if self._runner is not None:
             await self._runner.cleanup()
+        self._connections.abort()
 
     # Clients.
 
@@ -184,6 +183,7 @@ class Server:
         address = request.remote or ""
         if refusal := self._sessions.refusal(address):
             return as_error(*refusal)
+        http_connections.leave(request)
         if not self.takes_over:
             return await fallback.serve(request, self._sessions, address, identity, short=short)
         offers = request.headers.getall(hdrs.SEC_WEBSOCKET_EXTENSIONS, ())
@@ -209,6 +209,11 @@ class Server:
 
     @web.middleware
     async def _errors_as_json(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        client = of_client(request, self._sessions.config.trusted_proxies)
+        with http_connections.in_work(request):
+            return await self._answer(client, handler)
+
+    async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         shared = may_read(request.headers, self._sessions.config.allowed_origins)
         if request.method == hdrs.METH_OPTIONS and "Access-Control-Allow-Methods" in shared:
             response: web.StreamResponse = web.Response(status=204)
@@ -272,7 +277,8 @@ class Server:
 
     async def _asyncapi(self, request: web.Request) -> web.Response:
         host = request.headers.get(hdrs.HOST, "")
-        return as_json(documents.asyncapi(host if host_name(host) and host.isascii() else ""))
+        known = host if host_name(host) and host.isascii() else ""
+        return as_json(documents.asyncapi(known, "wss" if request.secure else "ws"))
 
     async def _client(self, request: web.Request) -> web.Response:
         del request
@@ -287,6 +293,6 @@ class Server:
     async def _metrics_page(self, request: web.Request) -> web.Response:
         del request
         return web.Response(
-            body=self._metrics(),
+            body=await self._metrics(),
             headers={hdrs.CONTENT_TYPE: "text/plain; version=0.0.4; charset=utf-8"},
         )

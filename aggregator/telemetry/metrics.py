@@ -91,10 +91,6 @@ class Metrics:
         ProcessCollector(registry=self._process)
         GCCollector(registry=self._process)
 
-    def render(self) -> bytes:
-        """Return the page in Prometheus' text format 0.0.4, with nothing done in between."""
-        return b"".join(self.parts())
-
     async def page(self) -> bytes:
         """Return the page; others have their turn about each millisecond."""
         parts = []

@@ -75,7 +75,7 @@ class Daemon:
             self.sessions,
             channels=lambda: [{"name": name} for name in self.hub.channels],
             unready=lambda: self.unready,
-            metrics=lambda: b"up 1\n",
+            metrics=self._metrics,
             rotate=self._rotate,
             why=self._why,
             publisher=Publisher(self.hub, self.config.publish_channels, ["prices"]),
@@ -86,6 +86,9 @@ class Daemon:
         if not self.hub.find(want):
             raise LookupError(want)
         return {"verdict": f"{want} is live"}
+
+    async def _metrics(self) -> bytes:
+        return b"up 1\n"
 
     def _rotate(self, feed: str) -> str:
         self.rotated.append(feed)

@@ -246,6 +246,40 @@ async def test_nonsense(engine, body, code):
     assert engine.hub.channels["engine"].seq == engine.hub.private_messages == 0
 
 
+@pytest.mark.parametrize(
+    "number",
+    [str(2**63), str(-(2**63) - 1), "1" * 400, "1" * 5000, "1e999", "-1e999", "NaN", "Infinity"],
+    ids=lambda number: number[:20],
+)
+async def test_numbers_that_can_not_be_told(engine, number):
+    """Beyond 64 bits, or no number at all: refused, wherever one may stand."""
+    status = {"type": "system_status", "data": STATUS | {"detail": {"x": "HERE"}}}
+    balance = {"type": "balance.update", "user_id": "HERE", "data": BALANCE}
+    timed = {"type": "balance.update", "user_id": 1, "data": BALANCE | {"updated_at": "HERE"}}
+    for body in (status, balance, timed, TRADED | {"data": TRADE | {"price": "HERE"}}):
+        content = json.dumps(body).replace('"HERE"', number).encode()
+        assert (await post(engine, content))[0] == 400
+    assert engine.hub.private_messages == 0
+
+
+async def test_numbers_that_can_be_told(engine):
+    """To the last that has 64 bits, digit by digit."""
+    detail = {"most": 2**63 - 1, "least": -(2**63), "part": 0.5, "none": None, "word": "x"}
+    async with await engine.connect() as client:
+        await client.subscribe("system")
+        body = {"type": "system_status", "data": STATUS | {"detail": detail}}
+        assert (await post(engine, body))[0] == 200
+        assert (await client.receive())["data"]["detail"] == detail
+
+
+@pytest.mark.parametrize("time", ["1700000000", "1700000000000", "-5", "2026-11-20", "20261120"])
+async def test_times_that_are_none(engine, time):
+    """Digits are no time: nobody knows whether they are seconds or milliseconds."""
+    body = {"type": "balance.update", "user_id": 1, "data": BALANCE | {"updated_at": time}}
+    assert (await post(engine, body))[0] == 400
+    assert (await post(engine, TRADED | {"timestamp": time}))[0] == 400
+
+
 @pytest.mark.parametrize(("token", "status"), [(None, 401), (READER, 403)], ids=["no", "reader"])
 async def test_who_may(engine, token, status):
     """Only operators."""

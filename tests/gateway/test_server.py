@@ -455,7 +455,6 @@ async def test_rotate_is_for_operators(serve):
         ("POST", "/feeds//rotate", 404),
         ("PUT", "/ws/test", 405),
         ("POST", "/healthz", 405),
-        ("GET", "/", 404),
         ("GET", "/ws/", 404),
         ("GET", "/ws/../etc/passwd", 404),
         ("GET", "/%00", 404),

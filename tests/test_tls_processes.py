@@ -1,0 +1,142 @@
+"""TLS of whole processes: faults of its files, other ones by SIGHUP, and all that connects."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+
+import aiohttp
+import pytest
+from gateway.authority import Authority, SecureClient
+
+from aggregator.client import Client, Options
+
+
+@pytest.fixture
+def authority(tmp_path):
+    return Authority(tmp_path)
+
+
+def config(tmp_path, certificate, key, more=""):
+    path = tmp_path / "tls.toml"
+    path.write_text(f'[server]\ntls_certificate = "{certificate}"\ntls_key = "{key}"\n{more}\n')
+    return path
+
+
+def test_faults_of_files(authority, run_cli, tmp_path):
+    """Each is one line, with nothing of what is in a file, and nobody is asked for a password."""
+    certificate, key = authority.issue()
+    _, other = authority.issue("other")
+    _, locked = authority.issue("locked", password=b"secret")
+    empty = tmp_path / "empty"
+    empty.touch()
+    faults = [
+        (certificate, "", "tls_key", "need one another"),
+        ("", key, "tls_key", "need one another"),
+        (tmp_path / "none", key, "tls_certificate", "can't be read: No such file or directory"),
+        (tmp_path, key, "tls_certificate", "can't be read: Is a directory"),
+        (key, key, "tls_certificate", "is no certificate as PEM"),
+        (empty, empty, "tls_certificate", "is no certificate as PEM"),
+        (certificate, tmp_path / "none", "tls_key", "can't be read: No such file or directory"),
+        (certificate, certificate, "tls_key", "is no private key as PEM, without a password"),
+        (certificate, locked, "tls_key", "is no private key as PEM, without a password"),
+        (certificate, other, "tls_key", "is not the key of server.tls_certificate"),
+    ]
+    for one, two, option, text in faults:
+        done = run_cli("check-config", "--config", config(tmp_path, one, two))
+        assert done.returncode == 78, (option, text)
+        [line] = done.stderr.splitlines()
+        assert f"server.{option} = " in line
+        assert line.endswith(text)
+        assert "BEGIN" not in line
+    done = run_cli("check-config", "--config", config(tmp_path, certificate, key))
+    assert done.returncode == 0
+    shown = run_cli("print-config", "--config", config(tmp_path, certificate, key)).stdout
+    assert f'tls_key = "{key}"\n' in shown
+
+
+async def port_of(process):
+    [line] = await process.logged("listening on")
+    return int(line.partition("/ws")[0].rpartition(":")[2].strip('"'))
+
+
+async def test_certificate_by_sighup(authority, start, tmp_path, monkeypatch):
+    """A renewed one is shown from the next connection on; a broken one is said to be so."""
+    monkeypatch.setattr(SecureClient, "context", authority.trust(), raising=False)
+    certificate, key = authority.issue()
+    path = config(tmp_path, certificate, key, "port = 0")
+    process = await start("demo", "--config", path)
+    port = await port_of(process)
+    async with await SecureClient.connect(port) as old:
+        authority.issue()
+        process.signal(signal.SIGHUP)
+        await process.logged("configuration read again")
+        async with await SecureClient.connect(port) as new:
+            assert new.serial != old.serial
+            key.write_text("no key")
+            process.signal(signal.SIGHUP)
+            [line] = await process.logged("configuration is not taken over")
+            assert "is no private key as PEM" in line
+            async with await SecureClient.connect(port) as third:
+                assert third.serial == new.serial
+            await old.pinged()
+
+
+async def test_commands_and_clients(authority, start, run_cli, tmp_path):
+    """All commands work with https:// and wss://, if SSL_CERT_FILE names the authority."""
+    certificate, key = authority.issue()
+    path = config(tmp_path, certificate, key, 'port = 0\nops_token = "operator"')
+    # The key as systemd gives it: as a file among the credentials, named by a variable.
+    credentials = tmp_path / "credentials"
+    credentials.mkdir()
+    key.rename(credentials / "tls_key")
+    environ = {
+        "CREDENTIALS_DIRECTORY": str(credentials),
+        "AGGREGATOR_SERVER__TLS_KEY": str(credentials / "tls_key"),
+    }
+    process = await start("demo", "--config", path, environ=environ)
+    port = await port_of(process)
+    await process.logged("bitcoinprice live")
+    assert not process.lines_with("credential tls_key")
+    [line] = await process.logged("try: ")
+    assert f"--url wss://127.0.0.1:{port}/ws" in line
+    http, ws = f"https://localhost:{port}", f"wss://localhost:{port}/ws"
+    (tmp_path / "token").write_text("wrong")
+
+    async def run(*args):
+        trusting = {"SSL_CERT_FILE": str(authority.path)}
+        return await asyncio.to_thread(run_cli, *args, environ=trusting)
+
+    shown = await run("channels", "--url", http)
+    assert (shown.returncode, "bitcoinprice" in shown.stdout) == (0, True), shown.stderr
+    assert (await run("why", "bitcoinprice", "--url", http)).returncode == 0
+    rotated = await run("rotate", "bitcoinprice", "--url", http, "--token", "operator")
+    assert rotated.returncode == 0, rotated.stderr
+    refused = await run("orders", "--url", ws, "--token-file", tmp_path / "token")
+    assert "authentication failed" in refused.stderr
+    distrusting = await asyncio.to_thread(run_cli, "channels", "--url", http)
+    assert distrusting.returncode == 69
+    assert "CERTIFICATE_VERIFY_FAILED" in distrusting.stderr
+
+    watching = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "aggregator", "watch", "bitcoinprice", "--json", "--url", ws),
+        env={**os.environ, "SSL_CERT_FILE": str(authority.path)},
+        cwd=tmp_path,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(30):
+        assert json.loads(await watching.stdout.readline())["channel"] == "bitcoinprice"
+    watching.kill()
+    await watching.communicate()
+
+    connector = aiohttp.TCPConnector(ssl=authority.trust())
+    async with (
+        aiohttp.ClientSession(connector=connector) as session,
+        Client(ws, Options(), session=session) as client,
+    ):
+        async for message in client.subscribe("bitcoinprice"):
+            assert message.channel == "bitcoinprice"
+            break
