@@ -285,5 +285,9 @@ def columns(titles: list[str], rows: list[list[str]]) -> None:
 
 def fail(message: str, exit_code: int) -> NoReturn:
     """Say what is wrong on standard error, and exit."""
-    click.echo(message, err=True)
+    import logging
+
+    from .telemetry import logs
+
+    click.echo(logs.told(message, logging.ERROR), err=True)
     sys.exit(exit_code)

@@ -13,7 +13,8 @@ from pathlib import Path
 from .errors import AggregatorError
 from .shipped import shipped
 
-UNITS = ("aggregator.service", "aggregator.socket")
+NAMES = ("aggregator", "aggregator-gateway")
+UNITS = tuple(f"{name}.{kind}" for name in NAMES for kind in ("service", "socket"))
 CONFIG_FILE = "aggregator.toml"
 STANDARD = Path("/etc/aggregator")
 """Where the units of the project expect the configuration."""
@@ -67,8 +68,8 @@ def units(folder: Path, program: Path) -> dict[str, str]:
     texts = {name: (shipped("systemd") / name).read_text("utf-8") for name in UNITS}
     if folder != STANDARD:
         # systemd would make the standard folder, empty.
-        text = texts[UNITS[0]]
-        texts[UNITS[0]] = text.replace(f"ConfigurationDirectory={STANDARD.name}\n", "")
+        line = f"ConfigurationDirectory={STANDARD.name}\n"
+        texts = {name: text.replace(line, "") for name, text in texts.items()}
     return {
         name: pattern.sub(lambda found: str(places[found[0]]), text) for name, text in texts.items()
     }

@@ -16,7 +16,7 @@ from aggregator import cli, config, configdoc, installation, shipped
 
 ROOT = Path(__file__).parents[1]
 PROGRAM = Path(sysconfig.get_path("scripts"), "aggregator")
-FILES = ["aggregator.toml", "aggregator.service", "aggregator.socket"]
+FILES = ["aggregator.toml", *installation.UNITS]
 
 
 @pytest.fixture

@@ -112,6 +112,13 @@ def set_up(
     logging.getLogger("apscheduler").setLevel(logging.ERROR)
 
 
+def told(text: str, level: int, environ: Mapping[str, str] = os.environ) -> str:
+    """Return what is said on standard error without a log; under systemd with its priority."""
+    if not _is_journal(sys.stderr, environ):
+        return text
+    return "\n".join(f"<{PRIORITIES[level]}>{line}" for line in text.split("\n"))
+
+
 def hide(secrets: Iterable[str]) -> None:
     """Leave these out of the log as well, from now on."""
     for handler in logging.getLogger().handlers:

@@ -129,3 +129,13 @@ def test_no_secret_in_a_line():
         logging.getLogger("aggregator.x").exception("venue says %s", "key CGSECRETKEY")
     assert "venue says key ********" in stream.getvalue()
     assert "SECRET" not in stream.getvalue()
+
+
+def test_what_is_said_before_there_is_a_log_has_a_priority_too(tmp_path, monkeypatch):
+    """Under systemd, on each line; elsewhere it is what it is."""
+    with (tmp_path / "journal").open("w") as stream:
+        monkeypatch.setattr("sys.stderr", stream)
+        status = os.fstat(stream.fileno())
+        environ = {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
+        assert logs.told("one\ntwo", logging.ERROR, environ) == "<3>one\n<3>two"
+        assert logs.told("one\ntwo", logging.ERROR, {}) == "one\ntwo"
