@@ -205,7 +205,8 @@ def _user(subject: str) -> int:
         ValueError: it is no number of a user.
 
     """
-    if not re.fullmatch(r"[1-9][0-9]{0,15}", subject):
+    # Larger ones could not be told to a client in JavaScript.
+    if not re.fullmatch(r"[1-9][0-9]{0,15}", subject) or int(subject) >= 2**53:
         raise ValueError(subject)
     return int(subject)
 
