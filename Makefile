@@ -1,12 +1,13 @@
 # Each target makes what it needs first: the virtual environment, with the versions of constraints.txt.
 PYTHON ?= python3
+MINUTES ?= 10
 VENV := .venv
 BIN := $(VENV)/bin
 # By the environment, so that it also holds for what builds the package.
 export PIP_CONSTRAINT := constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help run demo test lint format bench clean
+.PHONY: help run demo test lint format bench scoreboard chaos clean
 .DEFAULT_GOAL := help
 
 help:
@@ -15,6 +16,8 @@ help:
 	@echo "make test    run every test, offline"
 	@echo "make lint    ruff, mypy"
 	@echo "make bench   run every benchmark; peers go into .venv-bench"
+	@echo "make chaos   random faults for MINUTES=10: is anything lost without a word?"
+	@echo "make scoreboard measure every promise of docs/reliability.md; takes two hours"
 	@echo "make clean   remove the virtual environments and caches"
 
 run: $(VENV)/.run
@@ -36,8 +39,14 @@ format: $(VENV)/.dev
 	@$(BIN)/ruff format
 
 bench: .venv-bench/.done
-	@for each in benchmarks/[a-z]*.py; do .venv-bench/bin/python $$each || failed="$$failed $$each"; done; \
+	@for each in $(filter-out benchmarks/hour.py benchmarks/scoreboard.py,$(wildcard benchmarks/*.py)); do .venv-bench/bin/python $$each || failed="$$failed $$each"; done; \
 		test -z "$$failed" || { echo "not reached:$$failed" >&2; exit 1; }
+
+scoreboard: .venv-bench/.done $(VENV)/.dev
+	@.venv-bench/bin/python benchmarks/scoreboard.py $(ARGS)
+
+chaos: $(VENV)/.dev
+	@CHAOS_SECONDS=$$(($(MINUTES) * 60)) $(BIN)/python -m pytest -q tests/chaos/test_chaos.py --timeout=$$(($(MINUTES) * 60 + 300)) $(ARGS)
 
 clean:
 	rm -rf $(VENV) .venv-bench .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*

@@ -30,6 +30,10 @@ class Running:
                 return int(line.split()[1]) / 1024
         raise AssertionError("the daemon has gone")
 
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        os.kill(self.pid, number)
+
     def cpu_s(self) -> float:
         """Return the CPU time it has used, user and system."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
