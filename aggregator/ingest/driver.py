@@ -119,6 +119,11 @@ class Driver:
     def facts(self, now: float) -> dict[str, object]:
         """Return what is known of where the data come from, at this monotonic time."""
         running = self._next_at is None
+        try:
+            said = dict(self._connector.facts())
+        except Exception as e:  # somebody else's code; the rest is of use all the same
+            log.debug("feed %s: no facts", self.name, exc_info=True)
+            said = {"facts_error": type(e).__name__}
         return {
             "attempt_age_s": now - self._begun if running else None,
             "attempt_had_data": self._had_data,
@@ -126,7 +131,7 @@ class Driver:
             "unreadable_since_data": self._unreadable,
             "interval_s": self._connector.interval_s or None,
             "rotating": self.rotating,
-            **self._connector.facts(),
+            **said,
         }
 
     async def run(self) -> None:

@@ -97,3 +97,14 @@ async def test_faults_of_a_stream(simulator, fault, said):
         assert any(word in answer["verdict"] for word in said.split("|")), answer["verdict"]
         source = answer["source"]
         assert source["next_attempt_s"] is None or source["next_attempt_s"] <= 0.2
+
+
+async def test_a_driver_that_can_not_say(simulator, monkeypatch):
+    """What somebody else's connector raises takes away its own facts, and no others."""
+    async with running("book", section(simulator, "okx")) as (why, ear, _):
+        await ear.until(lambda: ear.messages)
+        cls = registry.load("ccxt.book")
+        monkeypatch.setattr(cls, "facts", lambda self: 1 / 0)
+        source = why.explain("x")["source"]
+        assert source["facts_error"] == "ZeroDivisionError"
+        assert source["attempt_had_data"] is True
