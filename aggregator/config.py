@@ -9,6 +9,7 @@ feeds are configured.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -192,8 +193,25 @@ def _accounts(
     accounts: list[Account] = []
     names = partial(registry.names, registry.ACCOUNTS)
     found = Sections("accounts", registry.load_account, names, given, credentials)
+    taken = _credentials_of_feeds() if settings.accounts else {}
     for name, options in settings.accounts.items():
+        if credential := taken.get(name.lower()):
+            where = given.where("accounts", name)
+            text = f"feeds of the exchange so named take the credential {credential}"
+            found.faults.append(f"{where}: accounts.{name}: {text}; choose another name")
         # Two accounts at one venue have keys of their own.
-        if checked := found.read(name, options, name):
+        elif checked := found.read(name, options, name):
             accounts.append(Account(name, *checked))
     return accounts, found
+
+
+def _credentials_of_feeds() -> dict[str, str]:
+    """Return the first credential of each exchange whose feeds have any."""
+    taken: dict[str, str] = {}
+    for name in registry.names():
+        # One that is broken is said where it is used.
+        with contextlib.suppress(registry.BrokenConnectorError):
+            cls = registry.load(name)
+            for _, credential in sections.secrets_of(cls):
+                taken.setdefault(cls.exchange.lower(), credential)
+    return taken

@@ -83,8 +83,8 @@ def run_simulator(host: str, port: int, options: Options, *, for_parent: bool) -
             click.echo(json.dumps(venues))
             return
         click.echo(f"simulated venues at http://{host}:{simulator.port}/ (GET it for the list)")
-        for exchange, update in venues.items():
-            click.echo(f"  {exchange}: {json.dumps(update)}")
+        for name, update in {**venues, **simulator.account_sections()}.items():
+            click.echo(f"  {name}: {json.dumps(update)}")
 
     def on_input(task: asyncio.Task[None]) -> None:
         if not os.read(0, 1):

@@ -76,19 +76,19 @@ def line_of(message: Message) -> str:
 def _said(message: Message) -> str:
     match message:
         case OrderUpdate(data=order):
-            price = "" if order.price is None else f" at {order.price}"
-            what = f"{order.side} {order.quantity}{price}, filled {order.filled_quantity}"
+            price = "" if order.price is None else f" at {order.price:f}"
+            what = f"{order.side} {order.quantity:f}{price}, filled {order.filled_quantity:f}"
             return f"{_head(message)} order {order.symbol} {what}: {order.status}"
         case OwnTrade(data=fill):
-            fee = "" if fill.fee is None else f", fee {fill.fee} {fill.fee_asset or ''}".rstrip()
-            what = f"{fill.side} {fill.quantity} at {fill.price}{fee}"
+            fee = "" if fill.fee is None else f", fee {fill.fee:f} {fill.fee_asset or ''}".rstrip()
+            what = f"{fill.side} {fill.quantity:f} at {fill.price:f}{fee}"
             return f"{_head(message)} fill {fill.symbol} {what}"
         case BalanceUpdate(data=balance):
-            held = f"{balance.available} available, {balance.frozen} frozen"
+            held = f"{balance.available:f} available, {balance.frozen:f} frozen"
             return f"{_head(message)} balance {balance.asset}: {held}"
         case PortfolioUpdate(data=portfolio):
-            worth = f"{portfolio.total_asset} {portfolio.currency or ''}".rstrip()
-            return f"{_head(message)} portfolio: {worth}, {portfolio.cash_balance} in cash"
+            worth = f"{portfolio.total_asset:f} {portfolio.currency or ''}".rstrip()
+            return f"{_head(message)} portfolio: {worth}, {portfolio.cash_balance:f} in cash"
         case Gap():
             cause = (message.data or {}).get("cause", message.reason)
             return f"gap on {message.channel}: {cause}"

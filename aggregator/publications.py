@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from decimal import Decimal
 from typing import Annotated, Literal
 
@@ -9,6 +11,7 @@ from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     RootModel,
@@ -19,6 +22,7 @@ from .model import State
 from .options import Instrument
 from .settings import FeedName
 
+DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]")
 Number = Annotated[str, StringConstraints(pattern=r"^-?(0|[1-9][0-9]{0,39})(\.[0-9]{1,40})?$")]
 
 
@@ -34,8 +38,25 @@ def _printable(text: str) -> str:
     return text
 
 
-Positive = Annotated[Number, AfterValidator(_positive)]
+def _writable(value: float | str | None) -> float | str | None:
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise ValueError("has to be within 64 bits")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("has to be finite")
+    return value
+
+
+def _dated(value: object) -> str:
+    # pydantic takes digits for seconds since the epoch, or for milliseconds if they are many.
+    if not isinstance(value, str) or not DATE.match(value):
+        raise ValueError("has to be a date and a time in ISO 8601")
+    return value
+
+
 Text = Annotated[str, StringConstraints(min_length=1, max_length=128), AfterValidator(_printable)]
+Positive = Annotated[Number, AfterValidator(_positive)]
+Scalar = Annotated[int | float | Text | None, AfterValidator(_writable)]
+Time = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_dated)]
 Key = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 
 
@@ -68,7 +89,7 @@ class OrderData(_Model):
     status: Literal["NEW", "PARTIALLY_FILLED", "FILLED", "CANCELED", "REJECTED", "EXPIRED"]
     quantity: Number
     filled_quantity: Number
-    updated_at: AwareDatetime
+    updated_at: Time
     client_order_id: Text | None = None
     price: Number | None = None
     avg_price: Number | None = None
@@ -83,7 +104,7 @@ class FillData(_Model):
     side: Literal["BUY", "SELL"]
     price: Number
     quantity: Number
-    traded_at: AwareDatetime
+    traded_at: Time
     client_order_id: Text | None = None
     fee: Number | None = None
     fee_asset: Text | None = None
@@ -96,7 +117,7 @@ class BalanceData(_Model):
     asset: Text
     available: Number
     frozen: Number
-    updated_at: AwareDatetime
+    updated_at: Time
     change: Number | None = None
     reason: Text | None = None
 
@@ -117,7 +138,7 @@ class PortfolioData(_Model):
     total_asset: Number
     cash_balance: Number
     positions: list[HoldingData]
-    updated_at: AwareDatetime
+    updated_at: Time
     currency: Text | None = None
 
 
@@ -138,7 +159,7 @@ class StatusData(_Model):
     state: State
     reason: Text
     instrument: Instrument | None = None
-    detail: dict[Text, int | float | Text | None] | None = None
+    detail: dict[Text, Scalar] | None = None
 
 
 class PublishOrder(Private):
@@ -175,7 +196,7 @@ class PublishTrade(Keyed):
     type: Literal["trade_executed"]
     channel: Text
     instrument: Instrument
-    timestamp: AwareDatetime | None = None
+    timestamp: Time | None = None
     data: TradeData
 
 

@@ -8,12 +8,17 @@ import signal
 import sys
 
 import aiohttp
+import msgspec
 import pytest
 from test_users import CONFIG, made
 
 from aggregator.client import Client, Options, SyncClient
+from aggregator.messages import OfUser
+from aggregator.orders import line_of
 
 TIME = "2026-11-20T07:56:00Z"
+AMOUNTS = ("quantity", "filled_quantity", "price", "fee", "available", "frozen")
+AMOUNTS += ("total_asset", "cash_balance")
 EVENTS = [
     (
         "order.update",
@@ -123,6 +128,19 @@ async def test_in_words(daemon, command):
     assert await lines_of(process, 1) == [EVENTS[2][2]]
     await publish(url, ops)
     assert sorted(await lines_of(process, 4)) == sorted(line for _, _, line in EVENTS)
+
+
+def test_small_amounts():
+    """Plainly, with every digit: without an exponent, which `Decimal` takes for some."""
+    times = dict.fromkeys(("seq", "exchange_us", "received_us", "published_us"), 1)
+    owner = {"account": "main", "exchange": "okx", "channel": "x", "timestamp": TIME} | times
+    told = []
+    for kind, data, _ in EVENTS:
+        amounts = {name: "0.00000000" for name in data if name in AMOUNTS}
+        text = json.dumps({"type": kind, **owner, "data": data | amounts})
+        told.append(line_of(msgspec.json.decode(text, type=OfUser)))
+    assert [line.count("0.00000000") for line in told] == [3, 3, 2, 2]
+    assert not any("E-" in line for line in told)
 
 
 async def test_as_json(daemon, command):

@@ -8,7 +8,7 @@ it has changed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 
 import msgspec
@@ -21,8 +21,6 @@ from .account_amounts import ZERO, add, subtract, text
 MAX_OVER = 10_000
 """Orders that are over, and fills, that are remembered."""
 MAX_FILLS = 20_000
-OVERLAP_US = 10_000_000
-"""Fills are asked for from so long before the newest on: they may come in any order."""
 CLOCKS_US = 60_000_000
 """By which the venue's clock may differ from ours; with less than that no venue lets us in."""
 
@@ -75,6 +73,8 @@ class Ledger:
         self._orders: dict[OrderKey, Known] = {}
         self._fills: dict[FillKey, int] = {}
         self._last: dict[str, str] = {}
+        # The same at the beginning of the last comparison: until there none is missing.
+        self._compared: dict[str, str] = {}
         self._since_us = since_us
         # Of those that are older it is not remembered which were told.
         self._floor_us = 0
@@ -117,7 +117,6 @@ class Ledger:
         if len(self._fills) > MAX_FILLS:
             oldest = next(iter(self._fills))
             self._floor_us = max(self._floor_us, self._fills.pop(oldest) + 1)
-        self._since_us = max(self._since_us, fill.traded_us - OVERLAP_US)
         self._last[fill.symbol] = fill.trade_id
         known = self._known(order_key(fill))
         known.accounted = add(known.accounted, Decimal(fill.quantity))
@@ -168,17 +167,26 @@ class Ledger:
         known = self._orders.get(key)
         return ZERO if known is None else known.accounted
 
-    def account_for(self, order: OrderUpdate) -> None:
-        """Take it that of what an order has filled no more will be found."""
-        self._known(order_key(order)).accounted = Decimal(order.filled_quantity)
+    def account_for(self, order: OrderUpdate, after: Decimal = ZERO) -> None:
+        """
+        Take it that of what an order has filled no more will be found.
+
+        `after` is what it has filled since that was its state.
+        """
+        self._known(order_key(order)).accounted = add(Decimal(order.filled_quantity), after)
 
     def since(self, symbols: frozenset[str], assets: frozenset[str] | None) -> Since:
         """Return which fills there may be that are not known: see `Since`."""
-        return Since(max(self._since_us, self._floor_us), symbols, dict(self._last), assets)
+        return Since(max(self._since_us, self._floor_us), symbols, dict(self._compared), assets)
 
-    def reconciled(self, asked_us: int) -> None:
+    def newest(self) -> dict[str, str]:
+        """Return the newest fill that is known of each symbol."""
+        return dict(self._last)
+
+    def reconciled(self, asked_us: int, newest: Mapping[str, str]) -> None:
         """Take note that everything until about then is known, by the daemon's clock."""
         self._since_us = max(self._since_us, asked_us - CLOCKS_US)
+        self._compared = dict(newest)
 
     def _known(self, key: OrderKey) -> Known:
         known = self._orders.get(key)

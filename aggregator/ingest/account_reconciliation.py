@@ -65,9 +65,11 @@ class Reconciliation:
         self.told = 0
         self.unaccounted: list[OrderUpdate] = []
 
-    async def ask(self) -> None:
+    async def ask(self, stirred: Collection[str] = ()) -> None:
         """
         Ask the venue for everything.
+
+        `stirred` are the assets of which the stream has brought a balance since the last time.
 
         Raises:
             ConnectorError, UpstreamError: there is no answer to something.
@@ -75,7 +77,7 @@ class Reconciliation:
         """
         connector, ledger = self._connector, self._ledger
         self._balances = self._with_nothing(await connector.balances())
-        changed = None if self._first else frozenset(self._changed())
+        changed = None if self._first else frozenset({*self._changed(), *stirred})
         self._orders = {order_key(order): order for order in await connector.open_orders()}
         since = ledger.since(frozenset(o.symbol for o in self._orders.values()), changed)
         fills = await connector.fills(since)
@@ -99,7 +101,7 @@ class Reconciliation:
         for *_, event in sorted(events, key=lambda each: each[:3]):
             self.told += ledger.take(event)
         for order in self._orders.values() if self._first else self.unaccounted:
-            ledger.account_for(order)
+            ledger.account_for(order, self._after(order))
         for balance in self._balances:
             if balance.asset not in touched:
                 self.told += ledger.take(balance)
@@ -168,6 +170,13 @@ class Reconciliation:
     def _lacks(self, order: OrderUpdate) -> bool:
         key = order_key(order)
         return Decimal(order.filled_quantity) > add(self._ledger.accounted(key), self._found(key))
+
+    def _after(self, order: OrderUpdate) -> Decimal:
+        """Return how much was filled after an order's answer, by fills whose answer was later."""
+        key = order_key(order)
+        later = (f for f in self._fills.values() if f.traded_us > order.updated_us)
+        quantities = (Decimal(f.quantity) for f in later if order_key(f) == key)
+        return functools.reduce(add, quantities, ZERO)
 
     def _found(self, key: OrderKey) -> Decimal:
         """Return how much of an order was filled by the fills that are news."""

@@ -76,6 +76,9 @@ class AccountRunner:
         # Of one attempt. What comes before everything was compared has to wait for that.
         self._held: list[Event] | None = []
         self._touched: set[str] = set()
+        # Assets of which the stream brought a balance since the last comparison, breaks included:
+        # a fill of theirs may have been lost, though the balance is known.
+        self._stirred: set[str] = set()
         self._subscribed = asyncio.Event()
         self._doubt = asyncio.Event()
         self._moved = asyncio.Event()
@@ -157,11 +160,20 @@ class AccountRunner:
                 case Ignored(name):
                     self.counters.leave_out(printable(name, 60))
                 case Unhandled(name):
-                    self.counters.ignore(printable(name, 60))
+                    self._leave(printable(name, 60))
+
+    def _leave(self, name: str) -> None:
+        """Count something that nothing is done with, and say so once."""
+        known = len(self.counters.unhandled)
+        self.counters.ignore(name)
+        if len(self.counters.unhandled) > known:
+            text = self.status.clean(name)
+            log.warning("account %s: nothing is done with: %s", self.name, text)
 
     def _take_event(self, event: Event) -> None:
         if isinstance(event, BalanceUpdate):
             self._touched.add(event.asset)
+            self._stirred.add(event.asset)
         if self._held is None:
             self._enter(event)
         elif len(self._held) < MAX_HELD:
@@ -206,16 +218,21 @@ class AccountRunner:
                 self.status.error(innermost(group))
 
     async def _reconcile(self) -> None:
-        asked_us = self._connector.io.now_us()
+        asked_us, newest = self._connector.io.now_us(), self.ledger.newest()
         work = Reconciliation(
             self._connector, self.ledger, first=not self._known, sleep=self._sleep
         )
         if self._held is None:
             self._touched.clear()
-        await asked(work.ask())
+        stirred, self._stirred = self._stirred, set()
+        try:
+            await asked(work.ask(stirred))
+        except BaseException:
+            self._stirred |= stirred
+            raise
         self._received_us = self._connector.io.now_us()
         work.tell(self._touched)
-        self.ledger.reconciled(asked_us)
+        self.ledger.reconciled(asked_us, newest)
         self.counters.reconciliations += 1
         self.counters.unaccounted += len(work.unaccounted)
         if self._known:

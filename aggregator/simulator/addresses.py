@@ -1,5 +1,9 @@
 """Where the simulated venues are."""
 
+from typing import Any
+
+from aggregator.simulator.keys import named
+
 
 class Addresses:
     """The URLs of a simulator that listens on `host` and `port`."""
@@ -47,6 +51,17 @@ class Addresses:
         """The simulator's own pages about the accounts; `/okx/main` and others follow."""
         return f"http://{self._address}/accounts"
 
+    def account_sections(self) -> dict[str, dict[str, Any]]:
+        """Return what to put into sections of accounts, by connector; the keys may only read."""
+        okx: dict[str, Any] = {"urls": [self.okx_private_url], "base_url": self.okx_rest_url}
+        binance = {"urls": [self.binance_ws_api_url], "base_url": self.binance_url}
+        api = {"rest": self.okx_rest_url, "ws": self.okx_private_url.removesuffix("/private")}
+        return {
+            "okx.account": okx | _credentials("okx"),
+            "binance.account": binance | _credentials("binance"),
+            "ccxt.account": {"exchange": "okx", "urls": {"api": api}} | _credentials("okx"),
+        }
+
     def urls(self) -> dict[str, str]:
         """Return all of them by name."""
         names = (
@@ -64,3 +79,9 @@ class Addresses:
     @property
     def _address(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def _credentials(venue: str) -> dict[str, str]:
+    key = named(venue, "viewer")
+    given = {"api_key": key.api_key, "api_secret": key.secret, "passphrase": key.passphrase}
+    return {name: secret for name, secret in given.items() if secret}

@@ -120,17 +120,11 @@ class Connection:
         self._transport.abort()
 
     def halt(self, fault: Fault) -> None:
-        """Half-open from now on: nothing is read or written until `resume`."""
+        """Half-open from now on: nothing is read or written until `abort`."""
         self.flush()
         self.halted_by = fault
         if not self._transport.is_closing():
             self._transport.pause_reading()
-
-    def resume(self) -> None:
-        """End of `halt`."""
-        self.halted_by = None
-        if not self._transport.is_closing():
-            self._transport.resume_reading()
 
     def later(self, seconds: float, callback: Any, *arguments: Any) -> None:
         """Call back after `seconds` unless the connection has ended by then."""

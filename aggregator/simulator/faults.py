@@ -13,7 +13,7 @@
 | bom | a UTF-8 byte order mark before the data or the body | |
 | status | HTTP answers (handshakes too) with this status | status, retry_after, body, code |
 | html, empty | HTTP 200 with a page, or with nothing | |
-| halfopen | nothing read, nothing written, nothing closed | |
+| halfopen | nothing read, nothing written, nothing closed; cut off when it ends | |
 | refuse | HTTP requests and handshakes are cut off | |
 | noack | subscriptions are not acknowledged; with `data`, they still work | data |
 | nopong | pings stay without an answer | |
@@ -229,7 +229,7 @@ class Faults:
         if fault.remaining is None:
             return
         fault.remaining -= 1
-        # A used-up halfopen stays listed: removing it is what lets its connections go on.
+        # A used-up halfopen stays listed: removing it is what ends its connections.
         if fault.remaining == 0 and fault.kind != "halfopen":
             self.remove(fault.id)
 

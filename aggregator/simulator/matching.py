@@ -47,15 +47,25 @@ class Change:
 
 
 class Engine:
-    """All orders of all accounts. Listeners are told of each change right after it was made."""
+    """All orders of all accounts. Listeners are told of each change right after it was made.
+
+    Numbers of orders and fills begin behind `start`: no venue gives one twice, and a client may
+    outlive the simulator.
+    """
 
     def __init__(
-        self, market: Market, books: dict[str, Books], accounts: Accounts, seed: int
+        self,
+        market: Market,
+        books: dict[str, Books],
+        accounts: Accounts,
+        seed: int,
+        start: int = 0,
     ) -> None:
         self.accounts = accounts
         self._market = market
         self._books = books
         self._seed = seed
+        self._start = start
         self._numbers = dict.fromkeys(RULES, 0)
         self._fills = dict.fromkeys(RULES, 0)
         self._listeners: list[Callable[[Change], None]] = []
@@ -176,10 +186,11 @@ class Engine:
     def _new(self, account: Account, wanted: Wanted) -> Order:
         self._numbers[account.venue] += 1
         rules = RULES[account.venue]
-        number = rules.first_order + self._numbers[account.venue]
+        count = self._numbers[account.venue]
+        number = rules.first_order + self._start + count
         now = now_ms()
         # Not for secrets: the same seed must fill the same parts.
-        rng = Random(f"{self._seed}/{account.venue}/{number}")  # noqa: S311
+        rng = Random(f"{self._seed}/{account.venue}/{count}")  # noqa: S311
         return Order(
             id=number,
             client_id=wanted.client_id or rules.name.format(number),
@@ -214,7 +225,7 @@ class Engine:
         gets.available += got - fee
         self._fills[account.venue] += 1
         fill = Fill(
-            id=rules.first_fill + self._fills[account.venue],
+            id=rules.first_fill + self._start + self._fills[account.venue],
             order_id=order.id,
             instrument=order.instrument,
             side=order.side,

@@ -3,7 +3,7 @@
 from aiohttp import web
 
 from aggregator.simulator.account_pages import AccountPages
-from aggregator.simulator.accounts import Accounts
+from aggregator.simulator.accounts import Accounts, now_ms
 from aggregator.simulator.binance_account import BinanceAccount
 from aggregator.simulator.binance_account_rest import BinanceAccountRest
 from aggregator.simulator.binance_api import BinanceApi
@@ -37,7 +37,7 @@ class Private:
         binance_ping_s: float,
         binance_pong_timeout_s: float,
     ) -> None:
-        self.engine = engine = Engine(market, books, Accounts(), seed)
+        self.engine = engine = Engine(market, books, Accounts(), seed, now_ms())
         self._rest = rest
         self._account = BinanceAccount(market, engine)
         self._trade = OkxTrade(market, engine)

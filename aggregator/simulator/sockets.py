@@ -170,7 +170,8 @@ class Sockets:
     def _fault_removed(self, fault: Fault) -> None:
         for connection in self._open:
             if connection.halted_by is fault:
-                connection.resume()
+                # What was to be sent meanwhile is lost, so it can't go on.
+                connection.abort()
 
     def _do(self, fault: Fault, connection: Connection) -> None:
         parameters = fault.parameters

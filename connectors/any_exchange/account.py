@@ -12,10 +12,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from aggregator import api
 
+from .account_pages import for_each, open_orders, strict, trades
 from .account_shapes import account_of, fill_of, order_of
 from .exchange import closed, opened, with_markets
 from .failures import call, meaning
@@ -118,6 +120,7 @@ class Account(api.AccountConnector):
         exchange.secret = options.api_secret.get_secret_value()
         exchange.password = options.passphrase and options.passphrase.get_secret_value()
         exchange.options["warnOnFetchOpenOrdersWithoutSymbol"] = False
+        strict(exchange)
 
     async def _watch(self, name: str) -> None:
         while True:
@@ -205,8 +208,15 @@ class Account(api.AccountConnector):
 
     async def open_orders(self) -> list[api.OrderUpdate]:
         """Return all orders that are open."""
-        rows = await self._each("fetch_open_orders", self.options.instruments)
+        rows = await for_each(self.options.instruments, self._open_orders)
         return [self._order(row) for row in rows]
+
+    async def _open_orders(self, symbol: str | None) -> list[Any]:
+        asking = partial(self._asked, "fetch_open_orders")
+        rows, may_be_more = await open_orders(self.ccxt, asking, symbol)
+        if may_be_more:
+            self._tell([api.Unhandled("open orders behind the first page, if there are any")])
+        return rows
 
     async def order(self, symbol: str, order_id: str) -> api.OrderUpdate | None:
         """Return the state of one order."""
@@ -223,7 +233,8 @@ class Account(api.AccountConnector):
         for market in self.ccxt.markets.values() if since.assets else ():
             if market.get("spot") and {market["base"], market["quote"]} <= (since.assets or set()):
                 names.add(market["symbol"])
-        rows = await self._each("fetch_my_trades", names, since.us // 1000)
+        asking, begin = partial(self._asked, "fetch_my_trades"), since.us // 1000
+        rows = await for_each(names, lambda symbol: trades(self.ccxt, asking, symbol, begin))
         return [self._fill(row) for row in rows if row.get("order")]
 
     async def fills_of(self, symbol: str, order_id: str) -> list[api.Fill]:
@@ -247,18 +258,6 @@ class Account(api.AccountConnector):
         rows = await self._asked("fetch_tickers", known)
         last = {name: rows[name]["last"] for name in known if name in rows}
         return {markets[name]: str(price) for name, price in last.items() if price}
-
-    async def _each(self, name: str, symbols: Collection[str], *arguments: Any) -> list[Any]:
-        """Ask for all symbols at once, or where that can't be done for one after the other."""
-        try:
-            rows: list[Any] = await self._asked(name, None, *arguments)
-        except api.ConnectorError as e:
-            if type(e.__cause__).__name__ != "ArgumentsRequired":
-                raise
-            rows = []
-            for symbol in sorted(symbols):
-                rows += await self._asked(name, symbol, *arguments)
-        return rows
 
     async def _asked(self, name: str, *arguments: Any) -> Any:
         method: Callable[..., Awaitable[Any]] = getattr(self.ccxt, name)

@@ -71,6 +71,18 @@ def test_faults(load, before, after, fault):
     assert "given.toml" in str(caught.value)
 
 
+def test_a_name_whose_credentials_are_taken(load):
+    """The key of an exchange's feeds is not the key of an account, nor told to its venue."""
+    with pytest.raises(ConfigError) as caught:
+        load(OKX.replace("accounts.main", "accounts.coingecko"))
+    assert "accounts.coingecko: feeds of the exchange so named take the credential" in str(
+        caught.value
+    )
+    assert "coingecko_api_key; choose another name" in str(caught.value)
+    [account] = load(OKX.replace("accounts.main", "accounts.okx")).accounts
+    assert account.name == "okx"
+
+
 def test_a_feed_is_no_account(load):
     """Connectors of accounts are none of feeds."""
     with pytest.raises(ConfigError, match=r"feeds.x.connector = 'okx.account'"):

@@ -182,15 +182,20 @@ def test_fills_that_are_forgotten_are_not_told_again(ledger, told, monkeypatch):
 
 
 def test_which_fills_are_asked_for(ledger):
-    """From a while before the newest, or before the last comparison, whichever is later."""
-    assert ledger.since(frozenset(), None).us == 0
+    """Those since the last comparison: that one is known says nothing of those before it."""
+    asked = frozenset({"BTC/USDT"}), frozenset({"BTC"})
+    assert ledger.since(*asked).us == 0
     ledger.take(fill("7", at=100_000_000))
-    since = ledger.since(frozenset({"BTC/USDT"}), frozenset({"BTC"}))
-    assert (since.us, since.last) == (90_000_000, {"BTC/USDT": "7"})
-    ledger.reconciled(200_000_000)
-    assert ledger.since(frozenset(), None).us == 140_000_000
-    ledger.reconciled(100_000_000)
-    assert ledger.since(frozenset(), None).us == 140_000_000
+    since = ledger.since(*asked)
+    assert (since.us, since.last, since.symbols, since.assets) == (0, {}, *asked)
+    newest = ledger.newest()
+    ledger.take(fill("9", at=101_000_000))
+    assert newest == {"BTC/USDT": "7"}
+    ledger.reconciled(200_000_000, newest)
+    since = ledger.since(*asked)
+    assert (since.us, since.last) == (140_000_000, {"BTC/USDT": "7"})
+    ledger.reconciled(100_000_000, newest)
+    assert ledger.since(*asked).us == 140_000_000
 
 
 def test_what_an_account_is_worth():
