@@ -187,7 +187,7 @@ class Client(Callbacks, OwnChannels[Subscription]):
         left, found = list(left), {}
         for name, sequence in self.readers.sequences.items():
             position = sequence.position
-            if position is not None:
+            if position is not None and sequence.whole:
                 found[name] = _taken(sequence, position, self.readers.waiting(name, left))
         return found
 

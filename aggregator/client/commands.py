@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import math
+import time
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -20,6 +22,8 @@ CHANNELS_PER_COMMAND = 200
 AUTHENTICATION_FAILED = 4001
 RETRY_S = 1.0
 """A command that came too fast is sent again after this time."""
+ASK_S = 0.5
+"""So long after a `subscribe` it is asked for a sign that its snapshot has come."""
 
 Command = dict[str, Any]
 
@@ -58,6 +62,7 @@ class Commands:
         self._ids = itertools.count(1)
         self._waiting: dict[object, Said] = {}
         self.connected = False
+        self._asked_s = -math.inf
         self.ponged = True
         """Whether the last ping was answered."""
         intake.on_answer = self.answered
@@ -66,6 +71,7 @@ class Commands:
     def begin(self) -> None:
         """Subscribe on a new connection."""
         self.connected, self.ponged = True, True
+        self._asked_s = -math.inf
         self._ids = itertools.count(1)
         self._waiting.clear()
         if self._options.token is not None:
@@ -119,6 +125,11 @@ class Commands:
             since = self._since(some)
             more: Command = {"channels": some} | ({"since": since} if since else {})
             self._say(command | more, subscription)
+        # Its answer comes behind the snapshots: then they are whole. One for all who subscribe now.
+        now_s = time.monotonic()
+        if now_s >= self._asked_s + ASK_S:
+            self._asked_s = now_s
+            self._say({"type": "ping"}, delay_s=ASK_S)
 
     def _since(self, channels: list[str]) -> dict[str, Position]:
         """Return the positions of what is not known on this connection but was on another."""
@@ -127,6 +138,7 @@ class Commands:
             name: sequence.position
             for name, sequence in self._readers.sequences.items()
             if not sequence.attached
+            and sequence.whole
             and sequence.position is not None
             and (name in names or "*" in names)
         }
@@ -157,6 +169,8 @@ class Commands:
         """Take an answer."""
         if isinstance(answer, Pong):
             self.ponged = True
+            for sequence in self._readers.sequences.values():
+                sequence.completed()
         elif isinstance(answer, Subscribed):
             # Kept: refusals of some of its channels may follow.
             self._subscribed(answer, self._waiting.get(answer.id))

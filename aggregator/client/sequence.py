@@ -26,6 +26,7 @@ class Sequence:
     """
 
     __slots__ = (
+        "_begun",
         "_gaps",
         "_since_s",
         "attached",
@@ -59,15 +60,29 @@ class Sequence:
         self.hole: tuple[int, int] | None = None
         self._gaps: list[tuple[int, int]] = []
         self._since_s = 0.0
+        self._begun: int | None = None
+        """Where the snapshot is from that may not have come yet."""
 
     @property
     def position(self) -> Position | None:
         """Up to where everything is accounted for."""
         return None if self.epoch is None else Position(self.epoch, self.seq)
 
+    @property
+    def whole(self) -> bool:
+        """Whether all of the snapshot has come, as what was behind it has."""
+        return self._begun is None or self.seq > self._begun
+
+    def completed(self) -> None:
+        """Note that something has come that was asked for after the acknowledgement."""
+        if self.attached:
+            self._begun = None
+
     def detach(self) -> Gap | None:
         """Note that the connection has gone; return what is lost for good."""
         lost = self._lost()
+        if self.whole:
+            self._begun = None
         self.attached = self.strict = False
         if self.epoch is None:
             # Without it numbers mean nothing on another connection.
@@ -94,12 +109,15 @@ class Sequence:
             self.old_epoch = before.epoch
             self.last.clear()
         self.epoch, self.seq = position.epoch, position.seq
+        self._begun = position.seq or None
         if before is None or recovered is not None:
             return None
+        cause = "cut off before there was anything to go on from"
         first = before.seq + 1 if before.epoch == position.epoch else 1
-        if first > position.seq:
-            return None
-        return self._gap(first, position.seq, "the daemon does not resume")
+        if first <= position.seq:
+            return self._gap(first, position.seq, cause)
+        # Of the run before nobody can say any more what was lost of it.
+        return None if before.epoch == position.epoch else self._gap(None, None, cause)
 
     def be_strict(self, position: Position) -> None:
         """From this position on all messages of the channel come."""
@@ -155,7 +173,7 @@ class Sequence:
         self.missing, self.hole = 0, None
         return self._gap(first, last, f"{count} of these never came, and nothing stands for them")
 
-    def _gap(self, first: int, last: int, cause: str) -> Gap:
+    def _gap(self, first: int | None, last: int | None, cause: str) -> Gap:
         return Gap(
             channel=self.name,
             reason=REASON,

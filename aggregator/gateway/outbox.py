@@ -50,6 +50,7 @@ class Outbox:
         "_limit",
         "_now_iso",
         "_number",
+        "_rootless",
         "_shape",
         "folded",
         "gaps",
@@ -68,6 +69,8 @@ class Outbox:
         # channel for its gap. Values of slots have the number of those they stand for.
         self._entries: OrderedDict[Slot | int | Channel, Entry] = OrderedDict()
         self._number = 0
+        # Whose snapshot was replaced before it was sent.
+        self._rootless: set[Slot] = set()
         self.held = 0
         self.folded = 0
         self.lost = 0
@@ -94,6 +97,9 @@ class Outbox:
         if isinstance(older, tuple):
             # The same number again is a snapshot of what waits already: nothing is lost by it.
             newer = older[0].seq != message.seq
+            if newer and older[1] < 0:
+                # The snapshot that this may be a change of will not be sent.
+                self._rootless.add(slot)
             count = older[1] + newer
             self.folded += newer and older[1] >= 0
         self._entries[slot] = (message, count)
@@ -192,9 +198,11 @@ class Outbox:
             return self._gap(entry.channel, (entry.from_seq, entry.to_seq))
         self.taken += 1
         message, count = (entry, 0) if isinstance(entry, Message) else entry
-        if count > 0:
+        if count > 0 or message.slot in self._rootless:
             # What it may be a change of was never sent: the state stands for all of them.
             message = message.settled()
+        if message.slot is not None:
+            self._rootless.discard(message.slot)
         shape = self._shape(message)
         if count > 0:
             return shape.apply(wire.with_conflated(message.frame, count))

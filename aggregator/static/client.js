@@ -734,6 +734,8 @@ function gapOf(channel, [from_seq, to_seq], reason, cause) {
  * @property {number} snapshotTo up to here messages are of the snapshot, not repeated
  * @property {Map<string, number>} latest by instrument, the highest number so far
  * @property {{from: number, to: number, missing: number} | null} hole what nothing stands for yet
+ * @property {boolean} isNew whether nothing has come yet that was behind the snapshot
+ * @property {boolean} [isCut] whether a connection was lost before its snapshot was whole
  * @property {number} refreshedAt when its state was asked for last
  */
 /** @typedef {Record<string, {epoch: string, seq: number}>} Since */
@@ -935,6 +937,8 @@ export class Client {
   #lost(reason, code = null) {
     const { minBackoffMs, maxBackoffMs, breakAfter, breakMs } = this.#options;
     for (const channel of [...this.#settling.keys()]) this.#settle(channel);
+    // Where nothing came behind the snapshot yet, all of that may not have come either.
+    for (const place of this.#channels.values()) place.isCut = place.isNew && place.snapshotTo > 0;
     if (this.state.name === "closed") return; // by who was told of that
     // One that held for so long was a good one, even if it was silent.
     if (performance.now() - (this.#openedAt ?? Infinity) > maxBackoffMs) this.#failures = 0;
@@ -1184,6 +1188,8 @@ export class Client {
         this.#invalid("it is no message", text);
         break;
       case "pong":
+        // Answers are behind the snapshots that were asked for before.
+        for (const place of this.#channels.values()) place.isNew = false;
         if (isTime(message.timestamp)) {
           this.clockOffsetMs = Date.parse(message.timestamp) - (this.#pingedAt + Date.now()) / 2;
         }
@@ -1306,9 +1312,9 @@ export class Client {
     const [wanted] = name.split(":");
     /** @type {Since} */
     const positions = {};
-    for (const [channel, { epoch, seq }] of this.#channels) {
+    for (const [channel, { epoch, seq, isCut }] of this.#channels) {
       const isConcerned = wanted === "*" ? !DAEMONS_OWN.has(channel) : channel === wanted;
-      if (isConcerned) positions[channel] = { epoch, seq };
+      if (isConcerned && !isCut) positions[channel] = { epoch, seq };
     }
     return positions;
   }
@@ -1325,6 +1331,7 @@ export class Client {
     const old = this.#channels.get(channel);
     this.#stop(this.#settling.get(channel));
     this.#settling.delete(channel);
+    const asked = since ?? (old?.isCut ? old : undefined);
     if (isRecovered && old) {
       // What was missed follows, with the next numbers.
       old.snapshotTo = 0;
@@ -1332,11 +1339,16 @@ export class Client {
     }
     const latest = old && old.epoch === epoch ? old.latest : new Map();
     const refreshedAt = old?.refreshedAt ?? -Infinity;
-    this.#channels.set(channel, { epoch, seq, snapshotTo: seq, latest, hole: null, refreshedAt });
-    if (!since || isRecovered !== undefined) return; // else the daemon says itself what is lost
-    const first = since.epoch === epoch ? since.seq + 1 : 1;
-    if (first > seq) return;
-    this.#deliver(gapOf(channel, [first, seq], "client", "the daemon does not resume"));
+    const place = { epoch, seq, snapshotTo: seq, latest, hole: null, refreshedAt, isNew: true };
+    this.#channels.set(channel, place);
+    if (!asked || isRecovered !== undefined) return; // else the daemon says itself what is lost
+    const isSame = asked.epoch === epoch;
+    const first = isSame ? asked.seq + 1 : 1;
+    if (isSame && first > seq) return;
+    // Of the run before nobody can say any more what was lost of it.
+    const lost = first > seq ? [null, null] : [first, seq];
+    const cause = "cut off before there was anything to go on from";
+    this.#deliver(gapOf(channel, lost, "client", cause));
   }
 
   /**
@@ -1363,6 +1375,7 @@ export class Client {
       return false;
     }
     place.snapshotTo = 0;
+    place.isNew = false;
     this.#failures = 0; // only what is new shows that all of the way works
     this.#advance(place, channel, seq, seq, conflated);
     return true;

@@ -42,14 +42,19 @@ async def test_the_terms_are_passed_on(daemon, open_client):
     client = await open_client()
     client.subscribe("btc:BTC/USDT", "eth", max_hz=2)
     client.subscribe("system", raw=False)
-    await daemon.until(lambda: len(daemon.commands) == 2)
-    assert daemon.commands == [
-        {"type": "subscribe", "max_hz": 2, "channels": ["btc:BTC/USDT", "eth"], "id": 1},
-        {"type": "subscribe", "raw": False, "channels": ["system"], "id": 2},
+
+    def said():
+        commands = [c for c in daemon.commands if c["type"] == "subscribe"]
+        return [{k: v for k, v in c.items() if k != "id"} for c in commands]
+
+    await daemon.until(lambda: len(said()) == 2)
+    assert said() == [
+        {"type": "subscribe", "max_hz": 2, "channels": ["btc:BTC/USDT", "eth"]},
+        {"type": "subscribe", "raw": False, "channels": ["system"]},
     ]
     await daemon.cut()
-    await daemon.until(lambda: len(daemon.commands) == 4)
-    assert {tuple(c["channels"]) for c in daemon.commands[2:]} == {
+    await daemon.until(lambda: len(said()) == 4)
+    assert {tuple(c["channels"]) for c in said()[2:]} == {
         ("btc:BTC/USDT", "eth"),
         ("system",),
     }
@@ -232,8 +237,8 @@ async def test_unsubscribe_ends_the_iteration(daemon, open_client, take):
     await anext(aiter(other))
     client.unsubscribe("btc")
     assert [m.channel for m in await taking] == ["btc", "eth"]
-    await daemon.until(lambda: len(daemon.commands) == 3)
-    assert daemon.commands[-1] == {"type": "unsubscribe", "channels": ["btc"], "id": 3}
+    await daemon.until(lambda: daemon.commands[-1]["type"] == "unsubscribe")
+    assert daemon.commands[-1]["channels"] == ["btc"]
 
 
 async def test_one_refusal_is_a_message(daemon, open_client, take):

@@ -183,6 +183,25 @@ async def test_with_the_connection_a_hole_is_a_loss(daemon, open_client):
     assert following.seq == 5
 
 
+async def test_a_snapshot_that_was_cut_off_comes_again(daemon, open_client):
+    """It is not resumed behind it, where what it had would be missing for ever."""
+
+    async def cut(socket):
+        received = await socket.receive_json()
+        ack = {"type": "subscribed", "channels": ["btc"], "id": received["id"]}
+        await socket.send_json(ack | {"positions": {"btc": {"epoch": daemon.epoch, "seq": 1}}})
+        await socket.close()
+
+    daemon.history["btc"].append(price(1))
+    daemon.script = cut
+    client = await open_client()
+    messages = aiter(client.subscribe("btc"))
+    await reached(lambda: client.counters.connections > 1)
+    daemon.script = None
+    assert (await anext(messages)).seq == 1
+    assert "since" not in daemon.commands[-1]
+
+
 @pytest.mark.parametrize(
     ("subscription", "terms"),
     [("btc:BTC/USDT", {}), ("*:BTC/USDT", {}), ("btc", {"max_hz": 2.0})],
@@ -256,6 +275,9 @@ async def test_a_book_goes_on_with_its_changes(daemon, open_client):
     daemon.history["btc"].append(book(1, "snapshot"))
     await daemon.until(lambda: any(daemon.wants.values()))
     first = await anext(messages)
+    # Then it is known to be whole.
+    await daemon.until(lambda: daemon.commands[-1]["type"] == "ping")
+    await reached(client.positions)
     await daemon.cut()
     daemon.history["btc"] += [book(2, "delta"), book(3, "delta")]
     rest = [await anext(messages) for _ in range(2)]

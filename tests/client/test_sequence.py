@@ -66,6 +66,21 @@ def test_with_the_connection_the_rest_is_lost(sequence):
     assert sequence.position == Position("e", 14)
 
 
+@pytest.mark.parametrize(
+    ("seq", "ponged", "whole"), [(11, False, True), (10, True, True), (10, False, False)]
+)
+def test_a_snapshot_is_whole(seq, ponged, whole):
+    """As soon as anything has come that is behind it, a message or an answer; else it is cut."""
+    sequence = Sequence("btc", None)
+    sequence.attach(Position("e", 10), recovered=None)
+    assert not sequence.whole
+    sequence.seq = seq
+    if ponged:
+        sequence.completed()
+    sequence.detach()
+    assert sequence.whole is whole
+
+
 def test_a_filter_before_does_not_count(sequence):
     """When the whole channel is subscribed to later, it begins there."""
     other = Sequence("btc", None)
@@ -83,7 +98,7 @@ def test_a_filter_before_does_not_count(sequence):
         (Position("e", 15), None, (11, 15)),
         (Position("e", 10), None, None),
         (Position("f", 3), None, (1, 3)),
-        (Position("f", 0), None, None),
+        (Position("f", 0), None, (None, None)),
         (Position("f", 3), False, None),
     ],
 )

@@ -95,9 +95,26 @@ async def test_a_hole_at_the_end_of_a_connection(in_node, fake):
     assert (gap["from_seq"], gap["to_seq"]) == (1, 2)
 
 
+async def test_a_snapshot_that_was_cut_off(in_node, fake):
+    """Is asked for anew; what was published meanwhile is a gap, since it was not had."""
+    connection = await subscribed(in_node, fake, "prices", seq=7)
+    await connection.price(3, "A/B", age_us=1, stale=False)
+    await in_node.message(seq=3)
+    connection.cut()
+    connection = await fake.connected()
+    command = await connection.acknowledge(seq=9)
+    assert "since" not in command
+    await connection.price(9, age_us=1, stale=False)
+    gap = await in_node.message(type="gap")
+    assert (gap["from_seq"], gap["to_seq"], gap["reason"]) == (8, 9, "client")
+    await in_node.message(seq=9)
+
+
 async def test_who_comes_while_it_is_away_gets_the_snapshot(in_node, fake):
     """A second subscription to the same is no reason for the first to lose something."""
-    connection = await subscribed(in_node, fake, "prices", seq=7)
+    connection = await subscribed(in_node, fake, "prices", seq=6)
+    await connection.price(7)
+    await in_node.message(seq=7)
     connection.cut()
     await in_node.state("waiting")
     await in_node.subscribe("late", "prices")

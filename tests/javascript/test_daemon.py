@@ -74,7 +74,8 @@ async def test_the_daemon_restarts(in_node, start):
     await daemon.logged(r"feed bitcoinprice live")
     await in_node.connect(url, **QUICK)
     await in_node.subscribe("all", "bitcoinprice")
-    await in_node.message(type="price_update")
+    while "age_us" in await in_node.message(type="price_update"):
+        pass
     daemon.signal(signal.SIGTERM)
     assert (await in_node.state("waiting"))["code"] == 1001
     await daemon.ended()
