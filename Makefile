@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export PIP_CONSTRAINT := constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help run demo test lint format bench scoreboard chaos clean
+.PHONY: help run demo test lint format bench scoreboard chaos vendor clean
 .DEFAULT_GOAL := help
 
 help:
@@ -18,6 +18,7 @@ help:
 	@echo "make bench   run every benchmark; peers go into .venv-bench"
 	@echo "make chaos   random faults for MINUTES=10: is anything lost without a word?"
 	@echo "make scoreboard measure every promise of docs/reliability.md; takes two hours"
+	@echo "make vendor  fetch uPlot anew, for the dashboard"
 	@echo "make clean   remove the virtual environments and caches"
 
 run: $(VENV)/.run
@@ -47,6 +48,13 @@ scoreboard: .venv-bench/.done $(VENV)/.dev
 
 chaos: $(VENV)/.dev
 	@CHAOS_SECONDS=$$(($(MINUTES) * 60)) $(BIN)/python -m pytest -q tests/chaos/test_chaos.py --timeout=$$(($(MINUTES) * 60 + 300)) $(ARGS)
+
+UPLOT := 1.6.32
+vendor:
+	@folder=$$(mktemp -d) && npm pack --silent --pack-destination "$$folder" uplot@$(UPLOT) >/dev/null && \
+		tar -xzf "$$folder/uplot-$(UPLOT).tgz" -C "$$folder" && \
+		cd "$$folder/package" && cp dist/uPlot.iife.min.js dist/uPlot.min.css LICENSE "$(CURDIR)/aggregator/static/dashboard/vendor/"; \
+		code=$$?; rm -rf "$$folder"; exit $$code
 
 clean:
 	rm -rf $(VENV) .venv-bench .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*

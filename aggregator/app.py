@@ -232,7 +232,7 @@ class Daemon:
                 "not_live": list(instruments.not_live()) if instruments else [],
                 "seq": channel.seq,
                 "epoch": channel.epoch,
-                "age_s": (now_us - values[-1].us) / 1e6 if values else None,
+                "age_s": max(0, now_us - values[-1].us) / 1e6 if values else None,
                 "subscribers": self.hub.subscribers(channel),
             }
 

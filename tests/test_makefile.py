@@ -7,7 +7,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-TARGETS = ["run", "demo", "test", "lint", "format", "bench", "scoreboard", "chaos", "clean", "help"]
+TARGETS = [
+    "run",
+    "demo",
+    "test",
+    "lint",
+    "format",
+    "bench",
+    "scoreboard",
+    "chaos",
+    "vendor",
+    "clean",
+    "help",
+]
 
 
 def make(program, *args):

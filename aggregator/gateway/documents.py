@@ -147,11 +147,25 @@ def openapi() -> Schema:
     metrics = {"summary": "The metrics.", "operationId": "metrics", "responses": {"200": described}}
     script = {"description": "A module.", "content": {"text/javascript": {}}}
     client = {"summary": "The client.", "operationId": "client", "responses": {"200": script}}
+    html = {"description": "A page.", "content": {"text/html": {}}}
+    page = {"summary": "The dashboard.", "operationId": "dashboard", "responses": {"200": html}}
+    name = {"name": "file", "in": "path", "required": True, "schema": {"type": "string"}}
+    found = {
+        "200": {"description": "A script, a style or a picture.", "content": {"*/*": {}}},
+        "404": {"description": "A refusal.", "content": _json(Error.__name__)},
+    }
+    part = {
+        "summary": "Its files.",
+        "operationId": "dashboard_file",
+        "parameters": [name],
+        "responses": found,
+    }
+    pages: Schema = {"/": {"get": page}, "/dashboard/{file}": {"get": part}}
     return {
         "openapi": "3.1.0",
         "info": {"title": "aggregator", "version": __version__, "description": DESCRIPTION},
         "servers": [{"url": "/"}],
-        "paths": paths | {"/metrics": {"get": metrics}, "/client.js": {"get": client}},
+        "paths": paths | pages | {"/metrics": {"get": metrics}, "/client.js": {"get": client}},
         "components": {
             "schemas": schemas(),
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},

@@ -98,4 +98,4 @@ class Fanout:
             sent = self.sent.get(channel.name)
             if sent is None:
                 sent = self.sent[channel.name] = Histogram(SENDING_S)
-            sent.observe((self._hub.now_us() - received_us) / 1e6)
+            sent.observe(max(0, self._hub.now_us() - received_us) / 1e6)

@@ -20,7 +20,7 @@ from aggregator.publishing import Publisher
 from aggregator.settings import Server as ServerConfig
 from aggregator.tokens import Role
 
-from . import documents, extensions, fallback, handoff, http_connections, tls
+from . import dashboard, documents, extensions, fallback, handoff, http_connections, tls
 from .access import SUBPROTOCOL, subprotocols
 from .answers import Handler, answered, as_error, as_json
 from .http_connections import HttpConnections
@@ -141,6 +141,7 @@ class Server:
         router.add_get("/asyncapi.json", self._asyncapi)
         router.add_get("/client.js", self._client)
         router.add_get("/metrics", self._metrics_page)
+        dashboard.add_routes(router)
 
     @property
     def http_connections(self) -> int:

@@ -186,7 +186,7 @@ class Metrics:
             times = (slot.last.us for slot in channel.slots.values() if slot.last is not None)
             newest_us = max(times, default=None)
             if newest_us is not None:
-                yield (name,), (self._hub.now_us() - newest_us) / 1e6
+                yield (name,), max(0, self._hub.now_us() - newest_us) / 1e6
 
     def _of_ways(self) -> Iterator[Family]:
         """Yield where the milliseconds go."""
