@@ -149,11 +149,16 @@ class Numbers:
         self._wanted = wanted
         self._due: dict[int, int] = {}
         self.epoch = ""
+        self._position = 0
         self.last = 0
         self.lost = self.told = self.twice = self.messages = self.recovered = 0
 
     def take(self, text: bytes) -> int:
-        """Take a message; return the microseconds since it was published, 0 if it is no price."""
+        """
+        Take a message; return the microseconds since it was published.
+
+        0 if it is no price, or one that was published while the client was away.
+        """
         if not text.startswith(PRICE):
             self._other(json.loads(text))
             return 0
@@ -172,6 +177,8 @@ class Numbers:
         self._due[instrument] = seq + self._instruments
         self.last = max(self.last, seq)
         self.messages += 1
+        if seq <= self._position:
+            return 0
         return max(1, time.time_ns() // 1000 - number(text, b'"published_us":'))
 
     def _other(self, message: dict[str, Any]) -> None:
@@ -180,7 +187,7 @@ class Numbers:
                 ((name, place),) = message["positions"].items()
                 whole = message.get("recovered", {}).get(name, False)
                 self.recovered += whole
-                self.epoch = place["epoch"]
+                self.epoch, self._position = place["epoch"], place["seq"]
                 if not whole:
                     self._begin(place["seq"])
             case "gap":
