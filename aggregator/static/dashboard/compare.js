@@ -75,6 +75,9 @@ export class Compare {
     for (const venue of this.#venues) venue.paint(now, lowest, best);
     const apart = spread ? `${spread.low.venue} is lowest, ${spread.high.venue} highest: ${format.points(spread.bps)} bp apart.` : "";
     const crossed = best.bid > best.ask ? ` The best bid is ${format.points((best.bid / best.ask - 1) * 10_000)} bp above the best ask.` : "";
-    say(byId("compare-said"), apart ? apart + crossed : "One venue with a present price: nothing to compare.");
+    const ages = present.map((quote) => /** @type {any} */ (quote).at);
+    const skew = Math.max(...ages) - Math.min(...ages);
+    const late = skew >= 2_000 ? ` These prices are ${format.duration(skew)} apart in time: not both can be had.` : "";
+    say(byId("compare-said"), apart ? apart + crossed + late : "One venue with a present price: nothing to compare.");
   }
 }

@@ -28,7 +28,7 @@ export class Connection {
     this.wasAway = false;
     source.on("state", (state) => this.#changed(state));
     source.on("gap", (gap) => this.#lost(gap));
-    byId("retry").addEventListener("click", () => source.client?.retry());
+    byId("retry").addEventListener("click", () => (this.wantsToken ? byId("token-dialog").showModal() : source.client?.retry()));
     byId("token-form").addEventListener("submit", (/** @type {Event} */ event) => this.#submit(event));
     byId("token-forget").addEventListener("click", () => this.#take(""));
     onFrame((now) => this.#paint(now));
@@ -68,8 +68,11 @@ export class Connection {
   #submit(/** @type {Event} */ event) {
     event.preventDefault();
     const field = byId("token");
-    this.#take(field.value.trim());
+    // What stands before it in a header is often pasted with it; others can't be offered to a socket.
+    const token = field.value.trim().replace(/^bearer\s+/i, "");
     field.value = "";
+    if (/^[!#$%&'*+.^`|~\w-]+$/.test(token)) this.#take(token);
+    else say(byId("token-said"), "A token has no spaces, and letters, digits and dots alone.");
   }
 
   #take(/** @type {string} */ token) {
@@ -110,7 +113,8 @@ export class Connection {
     mark(document.body, "data-connection", kind);
     dress(byId("connection"), `chip ${kind}`);
     say(byId("connection-text"), text);
-    byId("retry").hidden = !text.includes("again");
+    byId("retry").hidden = !this.wantsToken && !text.includes("again");
+    say(byId("retry"), this.wantsToken ? "Give a token" : "Retry now");
     const { messages, unknown, until } = this.#gap;
     const gap = byId("gap");
     gap.hidden = now > until;

@@ -14,15 +14,17 @@ const hundredths = new Intl.NumberFormat(undefined, { minimumFractionDigits: 2, 
 const whole = new Intl.NumberFormat(undefined, { maximumFractionDigits: 0 });
 const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
 const precise = new Intl.DateTimeFormat(undefined, {
+  hour: "2-digit",
   minute: "2-digit",
   second: "2-digit",
+  hourCycle: "h23",
   fractionalSecondDigits: 3,
 });
 
 /** What stands where there is nothing. */
 export const NOTHING = "–";
 /** The most decimals that a browser writes. */
-const MOST = 20;
+const MOST = 100;
 const MINUTE = 60;
 const HOUR = 3600;
 const DAY = 86_400;

@@ -150,7 +150,10 @@ addEventListener("hashchange", show);
 addEventListener("keydown", (event) => {
   if ((event.ctrlKey || event.metaKey) && event.key === "k") {
     event.preventDefault();
-    location.hash = "";
+    if (view !== "market") {
+      history.pushState(null, "", "#");
+      show();
+    }
     byId("filter").focus();
   } else if (event.key === "Escape" && !(/** @type {Element} */ (event.target).closest("input, textarea, select, dialog"))) {
     location.hash = "";

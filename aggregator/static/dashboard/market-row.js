@@ -111,6 +111,7 @@ export class MarketRow {
     this.#drawnAt = -Infinity;
     if (!row) return;
     say(this.link, row.instrument);
+    mark(this.link, "title", row.instrument);
     this.link.href = `#${encodeURI(row.instrument)}`;
   }
 

@@ -117,7 +117,7 @@ export class Market {
       this.only.replaceChildren(...options.map((venue) => make("option", { value: venue }, [venue || "All venues"])));
       if (options.includes(chosen)) this.only.value = chosen;
     }
-    this.grid.style.setProperty("--venues", String(venues.length));
+    this.grid.style.setProperty("--venues", String(Math.max(1, venues.length)));
     mark(this.grid, "aria-colcount", String(3 + venues.length));
     const single = (/** @type {string} */ key, /** @type {string} */ title, /** @type {string} */ name) =>
       make(`div.head.${name}`, { role: "columnheader" }, key ? [this.#button(key, "", title, title)] : [title]);

@@ -23,7 +23,7 @@ export class Ops {
     const field = byId("broadcast-text");
     const button = byId("broadcast-send");
     const token = byId("ops-token").value.trim();
-    if (token) this.source.keep("operator", token);
+    this.source.keep("operator", token);
     const text = field.value;
     this.#sent.set(text, performance.now());
     button.disabled = true;

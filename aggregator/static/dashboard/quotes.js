@@ -87,6 +87,7 @@ export class Quote {
   get stale() {
     const { feed, message } = this;
     if (message === null) return `${feed.name}: nothing yet`;
+    if (feed.state === null && message.type === "trade_executed") return `${feed.name}: a trade that was published; nobody tells whether it is the last`;
     if (feed.state !== null && BAD.has(feed.state)) return `${feed.name} is ${feed.state}: ${feed.reason}`;
     const alone = feed.alone.get(this.cell.row.instrument);
     if (alone && BAD_ALONE.has(alone.state)) return `${feed.name}: ${alone.state}: ${alone.reason}`;
@@ -163,7 +164,7 @@ export class Row {
     for (const cell of this.cells.values()) {
       if (!cell.primary || cell.primary.stale !== null) continue;
       if (!low || cell.primary.value < /** @type {Quote} */ (low.primary).value) low = cell;
-      if (!high || cell.primary.value > /** @type {Quote} */ (high.primary).value) high = cell;
+      if (!high || cell.primary.value >= /** @type {Quote} */ (high.primary).value) high = cell;
     }
     if (!low || !high || low === high) return null;
     const [least, most] = [/** @type {Quote} */ (low.primary).value, /** @type {Quote} */ (high.primary).value];

@@ -36,7 +36,7 @@ class FeedRow {
     const at = performance.now();
     this.#read = [...this.#read.filter((each) => each.epoch === epoch), { seq, epoch, at }].slice(-ROUNDS);
     const [first] = this.#read;
-    const rate = at > first.at ? ((seq - first.seq) / (at - first.at)) * 1000 : NaN;
+    const rate = at - first.at >= 1_000 ? ((seq - first.seq) / (at - first.at)) * 1000 : NaN;
     say(this.cells.rate, Number.isNaN(rate) ? format.NOTHING : `${format.rate(rate)}/s`);
     const age = feed.last_data_age_s;
     say(this.cells.age, age === null ? format.NOTHING : format.duration(age * 1000));

@@ -37,6 +37,8 @@ export class Store {
       if (!exchange) continue;
       const kind = KINDS.find(([, pattern]) => /** @type {RegExp} */ (pattern).test(connector ?? ""))?.[0] ?? "price";
       const { state = null, reason = "", since_us: sinceUs = 0 } = now;
+      // Of another venue now: nothing of it is what it was.
+      if (this.feeds.has(name) && this.feeds.get(name)?.exchange !== exchange) this.#forget(name);
       const old = this.feeds.get(name);
       /** @type {Feed} */
       const feed = old ?? Object.assign({ name, exchange, cutUs: 0, alone: new Map(), instruments: new Set() }, /** @type {any} */ ({}));
