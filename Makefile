@@ -7,13 +7,14 @@ BIN := $(VENV)/bin
 export PIP_CONSTRAINT := constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help run demo test lint format bench scoreboard chaos vendor clean
+.PHONY: help run demo test coverage lint format bench scoreboard chaos vendor clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    run the daemon against simulated venues: no network, no key"
 	@echo "make run     run the daemon against Binance, CoinGecko and OKX"
 	@echo "make test    run every test, offline"
+	@echo "make coverage run every test, and say what none of them reaches"
 	@echo "make lint    ruff, mypy"
 	@echo "make bench   run every benchmark; peers go into .venv-bench"
 	@echo "make chaos   random faults for MINUTES=10: is anything lost without a word?"
@@ -28,7 +29,10 @@ demo: $(VENV)/.run
 	@exec $(BIN)/aggregator demo $(ARGS)
 
 test: $(VENV)/.dev
-	@$(BIN)/python -m pytest --cov -n 2 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
+
+coverage: $(VENV)/.dev
+	@$(BIN)/python -m pytest --cov -n 3 --dist loadfile $(ARGS)
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff check

@@ -128,13 +128,14 @@ class Daemon:
                 tasks.create_task(self._status(), name="status"),
                 tasks.create_task(self._forget(), name="history"),
                 tasks.create_task(self.accounts.run(), name="accounts"),
-                tasks.create_task(self.reload.run(), name="reload"),
             ]
+            reload = tasks.create_task(self.reload.run(), name="reload")
             ingest = tasks.create_task(self.ingest.run(), name="ingest")
             self._announce()
             await stop.wait()
             log.info("stopping")
             self._notifier.send(STOPPING="1")
+            reload.cancel()  # a feed that it adds from now on would have nobody to run it
             await self._stop(ingest)
             for task in own:
                 task.cancel()
@@ -172,8 +173,13 @@ class Daemon:
     # Timers.
 
     async def _heartbeats(self) -> None:
+        now = asyncio.get_running_loop().time
+        last = now()
         while True:
-            await asyncio.sleep(self.sessions.config.heartbeat_s)
+            # In steps: a reload may have made it shorter.
+            while (left := last + self.sessions.config.heartbeat_s - now()) > 0:  # noqa: ASYNC110
+                await asyncio.sleep(min(left, STATUS_S))
+            last = now()
             self.hub.publish(self.hub.heartbeat, Heartbeat(), self.hub.now_us())
 
     async def _pulse(self) -> None:
@@ -270,6 +276,9 @@ def run(config: Config, log_level: str, again: Callable[[], Config] | None = Non
     except ListenError as e:
         log.critical("%s", e)
         sys.exit(EXIT_UNAVAILABLE)
+    except Exception:  # as one line with its priority, and without secrets
+        log.critical("the daemon has ended by an error", exc_info=True)
+        sys.exit(1)
 
 
 async def _until_signalled(config: Config, again: Callable[[], Config] | None) -> None:

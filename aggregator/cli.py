@@ -90,10 +90,13 @@ def url_option(default: str, text: str, envvar: str | None = None) -> Callable[[
 @server_options
 def run(path: Path | None, host: str | None, port: int | None, log_level: str) -> None:
     """Run the daemon."""
-    from . import app, config
+    from . import app, config, sources
 
     flags = server_flags(host, port)
-    app.run(load(path, flags), log_level, lambda: config.load(path, flags))
+    first = load(path, flags)
+    # What is read again is the same file: if that is gone, it is none of the others.
+    place = path or sources.first_place()
+    app.run(first, log_level, lambda: config.load(place, flags))
 
 
 @main.command()

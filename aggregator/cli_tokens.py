@@ -11,7 +11,9 @@ def token() -> None:
 
 
 @token.command()
-@click.option("--user", type=click.IntRange(1), required=True, help="Whose key it is, a number.")
+@click.option(
+    "--user", type=click.IntRange(1, 2**53 - 1), required=True, help="Whose key it is, a number."
+)
 @click.option(
     "--role",
     type=click.Choice(["reader", "ops", "admin"]),

@@ -41,6 +41,8 @@ STANDARD_FEEDS: dict[str, dict[str, Any]] = {
 RESERVED = {"system", "heartbeat", *private.NAMES}
 OF_THE_SERVER = {"ops_token", "tls_certificate", "tls_key"}
 """Credentials that no feed uses; of those for TLS only the paths are read, by `[server]`."""
+UNGUESSABLE = 22
+"""Characters of base 64 in 128 bits."""
 KEY_LINE = 32
 """A part of a secret that is as long is as good as one."""
 
@@ -168,6 +170,9 @@ def _warnings(settings: Settings, feeds: list[Feed], accounts: list[Account]) ->
     if all(feed.cls for feed in feeds):
         unused = set(settings.budgets) - {feed.cls.exchange for feed in feeds if feed.cls}
         yield from (f"budgets.{name} is used by no feed" for name in sorted(unused))
+    token = settings.credentials.get("ops_token") or settings.server.ops_token
+    if token and 0 < len(token.get_secret_value()) < UNGUESSABLE:
+        yield f"server.ops_token can be guessed: give it {UNGUESSABLE} random characters"
     yield from (f"feeds.{f.name} {problem}" for f in feeds if (problem := driver.lacks(f.cls)))
     yield from (f"accounts.{a.name} {a.trouble}" for a in accounts if a.trouble)
 

@@ -58,6 +58,7 @@ class Reload:
         renew: Callable[[Server], None],
     ) -> None:
         self._config = config
+        self._at_start = config.server
         self._again = again
         self._keyring = keyring
         self._sessions = sessions
@@ -87,7 +88,9 @@ class Reload:
             self._notifier.send(READY="1")
 
     async def _go_over(self, config: Config) -> None:
-        self._renew(config.server)  # the one thing that can fail: so the first
+        # What can fail comes first.
+        self._check_names(config)
+        self._renew(config.server)
         logs.hide(config.secrets())
         self._keyring.replace(config.tokens, config.users, config.jwt)
         log.info("tokens read again: %d keys", len(config.tokens))
@@ -103,10 +106,17 @@ class Reload:
             log.warning("to take effect these need a restart: %s", ", ".join(left))
         log.info("configuration read again, from %s", config.source)
 
+    def _check_names(self, config: Config) -> None:
+        """Refuse a feed whose channel is one of `publish_channels` until the next start."""
+        names = {feed.name for feed in config.feeds}
+        if taken := sorted(names.intersection(self._sessions.config.publish_channels)):
+            text = "until a restart its channel is one of server.publish_channels"
+            raise ConfigError(f"{config.source}: feeds.{taken[0]}: {text}")
+
     def _limits(self, server: Server) -> list[str]:
         """Go over to another `[server]`; return the keys that stay as they are, and should not."""
-        present, told = self._sessions.config, self._config.server
-        different = [key for key in AT_START if getattr(server, key) != getattr(told, key)]
+        present, read = self._sessions.config, self._at_start
+        different = [key for key in AT_START if getattr(server, key) != getattr(read, key)]
         kept = {key: getattr(present, key) for key in AT_START}
         self._sessions.reconfigure(server.model_copy(update=kept))
         self._fanout.window_s = server.flush_window_s

@@ -74,7 +74,7 @@ def gather(
 
     """
     env = os.environ if environ is None else environ
-    path = path or _first_place()
+    path = path or first_place()
     return Given(
         source=str(path) if path else "built-in defaults",
         flags=flags,
@@ -85,7 +85,8 @@ def gather(
     )
 
 
-def _first_place() -> Path | None:
+def first_place() -> Path | None:
+    """Return the first of `PLACES` that is there."""
     try:
         return next((p for p in PLACES if p.is_file()), None)
     except OSError as e:  # a directory on the way to it that may not be entered

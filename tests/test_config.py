@@ -15,7 +15,7 @@ from aggregator.connector import Budget, PollConnector
 from aggregator.errors import ConfigError
 from aggregator.options import PollOptions
 
-SECRET = "hunter2-0x5ec7e7"
+SECRET = "hunter2-0x5ec7e7-0x5ec7e7"
 ONE_FEED = '[feeds.btc]\nconnector = "okx.ticker"\ninstruments = ["BTC/USDT"]\n'
 
 
@@ -636,3 +636,11 @@ def test_what_looks_right_and_is_not(load, text, expected):
         load(text)
     assert expected in str(fault.value)
     assert "pw" not in str(fault.value)
+
+
+@pytest.mark.parametrize(("token", "warned"), [("a" * 21, True), ("a" * 22, False), ("", False)])
+def test_an_operators_token_that_can_be_guessed(load, token, warned):
+    """Is taken, and warned of; it is not shown."""
+    loaded = load(f'[server]\nops_token = "{token}"')
+    assert any("can be guessed" in warning for warning in loaded.warnings) is warned
+    assert not token or token not in "".join(loaded.warnings)

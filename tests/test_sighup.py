@@ -9,6 +9,10 @@ import pytest
 
 from aggregator.simulator import Simulator
 
+HANDSHAKE = (
+    b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
 SERVER = "[server]\nport = {port}\n{more}\n"
 OKX = """
 [feeds.{name}]
@@ -47,7 +51,8 @@ async def daemon(simulator, start, tmp_path):
         await process.logged("configuration read again", times=reloads)
 
     yield process, reload
-    process.signal(signal.SIGTERM)
+    if process.process.returncode is None:
+        process.signal(signal.SIGTERM)
     assert await process.ended() == 0
 
 
@@ -124,3 +129,32 @@ async def test_a_bad_configuration_changes_nothing(daemon, connect, tmp_path):
     process.signal(signal.SIGHUP)
     await process.logged("configuration is not taken over", times=2)
     await client.until(lambda m: m["type"] == "price_update")
+
+
+async def test_a_reload_while_it_stops(daemon, tmp_path):
+    """Starts nothing any more, and takes nobody's goodbye away."""
+    process, _ = daemon
+    url = await process.url()
+    host, _, port = url.removeprefix("ws://").removesuffix("/ws").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(HANDSHAKE)
+    await reader.readuntil(b"\r\n\r\n")
+    process.signal(signal.SIGTERM)
+    await process.logged("stopping")
+    with (tmp_path / "a.toml").open("a") as file:
+        file.write(OKX.format(name="more", url="ws://127.0.0.1:9/"))
+    process.signal(signal.SIGHUP)
+    assert await process.ended() == 0
+    assert not process.lines_with("Traceback|level=(error|critical)")
+    assert await reader.read() == b"\x88\x12\x03\xe9the daemon stops"
+    writer.close()
+
+
+async def test_a_channel_for_publishing_is_no_feed(daemon, connect):
+    """Until the next start, since its messages and subscribers would be gone without a word."""
+    process, reload = daemon
+    await reload("first", more='publish_channels = ["own"]')
+    await process.logged("need a restart: server.publish_channels")
+    # It was none at the start, so a feed may have the name.
+    await reload("first", "own")
+    await process.logged("feed own live")

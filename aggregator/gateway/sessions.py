@@ -167,7 +167,14 @@ class Sessions:
 
     def reconfigure(self, config: Server) -> None:
         """Go over to other limits; who is connected stays."""
-        self.config = config
+        before, self.config = self.config.anonymous, config
+        if before and not config.anonymous:
+            late = self.now() + ANONYMOUS_S
+            self._nameless = {s: late for s in self._everybody if s.identity is None}
+        elif config.anonymous and not before:
+            nameless, self._nameless = tuple(self._nameless), {}
+            for session in nameless:
+                session.listen()
         self.heartbeats.reconfigure(
             config.heartbeat_s, config.pong_timeout_s, config.stalled_after_s
         )

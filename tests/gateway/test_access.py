@@ -245,6 +245,25 @@ async def test_nobody_without_a_name(closed):
     assert (await get(closed, "/healthz"))[0] == 200
 
 
+async def test_anonymous_is_switched_off(guarded):
+    """Who is there already has the time to say who it is; and on again, nobody has to."""
+    now = [100.0]
+    guarded.sessions.now = lambda: now[0]
+    async with await guarded.connect() as stays, await guarded.connect() as named:
+        await named.ask(auth(READER))
+        off = guarded.config.model_copy(update={"anonymous": False})
+        for config in (off, guarded.config):
+            guarded.sessions.reconfigure(config)
+        now[0] += 11
+        guarded.sessions.close_unknown()
+        await stays.pinged()
+        guarded.sessions.reconfigure(off)
+        now[0] += 11
+        guarded.sessions.close_unknown()
+        assert (await stays.closed())[0] == 4001
+        await named.pinged()
+
+
 async def test_who_does_not_say_who_it_is(closed, monkeypatch):
     """Is not kept; who has said so is."""
     monkeypatch.setattr("aggregator.gateway.sessions.ANONYMOUS_S", 0.0)

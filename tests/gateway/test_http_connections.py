@@ -150,11 +150,16 @@ async def test_answers_that_nobody_reads(serve, impatient):
         await raw.ended()
 
 
+async def much() -> bytes:
+    """Return a page that takes its time."""
+    return b"x" * 8_000_000
+
+
 async def test_answers_that_are_read_slowly(serve, impatient, monkeypatch):
     """Who reads a long answer in time gets all of it."""
     monkeypatch.setattr(http_connections, "UNREAD_S", 30.0)
     daemon = await serve()
-    daemon.server._metrics = lambda: b"x" * 8_000_000
+    daemon.server._metrics = much
     async with await Raw.open(daemon.port, 4096) as raw:
         await raw.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
         status, _, body = await raw.response()
