@@ -8,17 +8,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 TARGETS = [
-    "run",
-    "demo",
-    "test",
-    "lint",
-    "format",
-    "bench",
-    "scoreboard",
-    "chaos",
-    "vendor",
-    "clean",
-    "help",
+    *("run", "demo", "test", "coverage", "lint", "format", "bench", "scoreboard", "chaos"),
+    *("vendor", "clean", "help"),
 ]
 
 

@@ -140,10 +140,10 @@ def test_its_credentials_are_those_that_the_daemon_uses(unit, name, tmp_path, mo
     assert set(loaded) == set(stand_ins) == CREDENTIALS[name]
     for credential, path in loaded.items():
         assert Path(path).name.removeprefix("gateway_") == credential
-        (tmp_path / credential).write_text("s3cret\n")
+        (tmp_path / credential).write_text("s3cret-of-22-characters\n")
     full = config.load(environ={"CREDENTIALS_DIRECTORY": str(tmp_path)})
     assert full.warnings == ()
-    assert full.server.ops_token.get_secret_value() == "s3cret"
+    assert full.server.ops_token.get_secret_value() == "s3cret-of-22-characters"
     for credential, text in stand_ins.items():
         (tmp_path / credential).write_text(text.encode().decode("unicode_escape"))
     empty = config.load(environ={"CREDENTIALS_DIRECTORY": str(tmp_path)})
