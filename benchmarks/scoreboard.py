@@ -234,18 +234,21 @@ def main() -> int:
         sys.stdout.flush()
     titles = ["promise", "figure", "to reach", "reached", "by"]
     report.show("scoreboard", titles, rows)
-    if given.only == ",".join(LINES):
-        write(titles, rows)
+    write(titles, rows)
     return 1 if missed else 0
 
 
 def write(titles: list[str], rows: list[list[str]]) -> None:
-    """Put the table into the page, between its marks."""
-    table = [titles, ["---"] * len(titles), *rows]
-    text = "".join(f"| {' | '.join(row)} |\n" for row in table)
-    head = f"{dt.datetime.now(dt.UTC):%Y-%m-%d}, {report.machine()}.\n\n"
+    """Put the rows into the page's table; those of lines that were not measured now stay."""
     before, _, rest = PAGE.read_text("utf-8").partition(BEGIN)
-    PAGE.write_text(f"{before}{BEGIN}{head}{text}{END}{rest.partition(END)[2]}", "utf-8")
+    old, _, after = rest.partition(END)
+    kept = [line.strip("| ").split(" | ") for line in old.splitlines() if line.startswith("| ")]
+    today = f"{dt.datetime.now(dt.UTC):%Y-%m-%d}"
+    found = {row[0]: row for row in kept[2:]} | {row[0]: [*row, today] for row in rows}
+    ordered = [found[line.title] for line in LINES.values() if line.title in found]
+    table = [[*titles, "on"], ["---"] * (len(titles) + 1), *ordered]
+    text = "".join(f"| {' | '.join(row)} |\n" for row in table)
+    PAGE.write_text(f"{before}{BEGIN}{report.machine()}.\n\n{text}{END}{after}", "utf-8")
 
 
 if __name__ == "__main__":

@@ -186,7 +186,9 @@ class FakeDaemon:
         self.history[channel].append(message)
         for socket in list(self.sockets):
             if _matches(self.wants[socket], channel, message):
-                await socket.send_json(message)
+                # Who has just gone gets nothing.
+                with contextlib.suppress(ConnectionError):
+                    await socket.send_json(message)
         return message["seq"]
 
     async def say(self, message: object) -> None:
