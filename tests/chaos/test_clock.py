@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from chaos.clients import Raw
 from chaos.sdk_clients import Python
+from chaos.venues import SERVER, patient, sections, toml
 from chaos.waiting import until, until_said
 
 FEEDS = ["ticker", "okx_trades", "okx_books", "depth", "trades", "prices", "top"]
@@ -51,6 +52,8 @@ async def test_the_clock_jumps(plant, venues, tmp_path, jumps):
     is called late or worse, and no age is negative or absurd once each feed has spoken.
     """
     clock = tmp_path / "clock"
+    server = {**SERVER, "pong_timeout_s": 60, "stalled_after_s": 60}
+    plant.config.write_text(toml(plant.port, patient(sections(venues.simulator)), server))
     plant.environ = {"CHAOS_CLOCK": str(clock)}
     await plant.start()
     await until_said(plant.not_live, "all feeds are live")
