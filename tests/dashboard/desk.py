@@ -68,10 +68,11 @@ class Desk:
         update = Candle(instrument=instrument, interval="1m", start_us=start_us, **given)
         self.hub.publish(self.hub.channels[channel], update, self.hub.now_us())
 
-    def state(self, feed: str, state: State, reason: str) -> None:
-        """Publish how a feed is from now on."""
+    def state(self, feed: str, state: State, reason: str, ago_s: int = 0) -> None:
+        """Publish how a feed is from now on, or has been for so long."""
         now_us = self.hub.now_us()
-        status = SystemStatus(feed=feed, state=state, since_us=now_us, reason=reason)
+        since_us = now_us - ago_s * 1_000_000
+        status = SystemStatus(feed=feed, state=state, since_us=since_us, reason=reason)
         self.hub.publish(self.hub.system, status, now_us)
 
     def gap(self, channel: str, instrument: str | None, cause: str) -> None:

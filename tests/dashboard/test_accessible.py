@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+
+from aggregator.model import State
 
 VIEWS = ["", "BTC/USDT", "status", "ops"]
 READY = {
@@ -63,6 +67,81 @@ async def test_nothing_is_wider_than_a_phone(rehearse, look):
         assert await screen.page.evaluate("document.documentElement.scrollWidth") <= 360, view
         spare = "(main) => main.clientWidth - main.scrollWidth"
         assert await screen.page.locator("#main").evaluate(spare) >= 0, view
+
+
+SIDEWAYS = """[...document.querySelectorAll("html, main, .grid, .scroll, td")]
+  .filter((e) => e.getClientRects().length && e.scrollWidth > e.clientWidth)
+  .map((e) => `${e.id} ${e.className}: ${e.scrollWidth} > ${e.clientWidth}`)"""
+"""What is seen and wider than its place."""
+COVERED = """[...document.querySelectorAll("td[data-head]")].filter((e) => {
+  const { left, top, height } = e.getBoundingClientRect();
+  const over = (other) => {
+    const box = other.getBoundingClientRect();
+    return other !== e && box.left === left && Math.abs(box.top - top) < height - 1;
+  };
+  return height > 0 && [...e.parentElement.children].some(over);
+}).map((e) => e.className)"""
+"""Cells of a table that lie over others."""
+
+
+async def test_nothing_scrolls_sideways_on_a_phone(rehearse, look):
+    """No view, table or list of it is wider than the screen, a feed that broke included."""
+    there = await rehearse()
+    screen = await look(there.url, viewport={"width": 390, "height": 844})
+    for view in VIEWS:
+        await screen.go(view)
+        await screen.until(READY[view])
+        assert await screen.page.evaluate(SIDEWAYS) == [], view
+        assert await screen.page.evaluate(COVERED) == [], view
+        assert await screen.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    await there.break_(venue="okx", kind="drop", fraction=0.5, channel="books")
+    await there.break_(venue="okx", kind="mute", channel="tickers")
+    await screen.go("status")
+    await screen.says("#gaps", "okx_books")
+    await screen.says("#events", "okx_ticker")
+    await screen.until("document.querySelector('.of-error').textContent")
+    assert await screen.page.evaluate(SIDEWAYS) == []
+    await screen.go("")
+    await screen.until("document.querySelector('.cell.stale .price')")
+    assert await screen.page.evaluate(SIDEWAYS) == []
+
+
+async def test_a_row_on_a_phone_has_price_age_and_reason(desk, look):
+    """Of each venue, within the screen; no row covers another, however many venues there are."""
+    for channel, price in (("alpha_prices", "67010.15"), ("beta_prices", "67011.25")):
+        desk.price(channel, "BTC/USDT", price, bid=price, ask=price)
+    desk.price("alpha_prices", "ETH/USDT", "200")
+    screen = await look(desk.url, viewport={"width": 390, "height": 844})
+    await screen.says(".row .price", "67,011.25")
+    desk.state("beta_prices", State.STALE, "no data for 5 s")
+    await screen.says(".cell.stale .why", "beta_prices is stale: no data for 5 s")
+    for part in ("a", ".price", ".age", ".cell.stale .price", ".cell.stale .age", ".cell .why"):
+        box = await screen.page.locator(f".row:not([hidden]) >> {part} >> nth=0").bounding_box()
+        assert box["x"] >= 0, part
+        assert box["x"] + box["width"] <= 390, part
+        assert box["y"] + box["height"] <= 844, part
+    assert re.fullmatch("[0-9]+ s", await screen.text(".cell.stale .age"))
+    await no_row_covers_another(screen)
+    tall = await screen.page.locator(".row >> nth=0").bounding_box()
+    # Fewer venues need less; a wide screen has them beside each other.
+    await screen.page.locator("#venue").select_option("alpha")
+    await screen.until("document.querySelector('.row').offsetHeight < v[0]", tall["height"])
+    await no_row_covers_another(screen)
+    await screen.page.set_viewport_size({"width": 1280, "height": 800})
+    await screen.until("document.querySelector('.row').offsetHeight === 52")
+    await no_row_covers_another(screen)
+
+
+async def no_row_covers_another(screen):
+    """Each begins where the one before it ends, and holds all that is in it."""
+    await screen.until(
+        """(() => {
+          const rows = [...document.querySelectorAll(".row:not([hidden])")];
+          const boxes = rows.map((row) => row.getBoundingClientRect()).sort((a, b) => a.y - b.y);
+          return boxes.length === 2 && Math.abs(boxes[0].bottom - boxes[1].top) < 1
+            && rows.every((row) => row.scrollHeight <= row.clientHeight);
+        })()"""
+    )
 
 
 async def test_a_theme_can_be_chosen_and_stays(desk, look):

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from dashboard.desk import Desk
+from dashboard.screens import WHILE_AWAY
+
 from aggregator.model import State
 
+AGE = "/^[0-9]+ s old$/"
 INK = """(() => {
   const canvas = document.querySelector("#chart canvas");
   if (!canvas) return 0;
@@ -180,3 +184,61 @@ async def test_venues_are_compared(desk, look):
     await screen.says("#compare-said", "nothing to compare")
     assert await screen.text("#compare tr.stale .apart") == "\N{EN DASH}"
     assert await screen.text("#compare tr.stale .bid") == "\N{EN DASH}"
+
+
+async def test_the_book_says_how_old_it_is_and_why(desk, look):
+    """Of a feed that stopped it is grey, with its age and the reason, as in the table."""
+    desk.channel("alpha_book", "alpha", ["BTC/USDT"])
+    desk.book("alpha_book", "BTC/USDT", [("99.9", "1")], [("100.1", "3")], whole=True)
+    screen = await look(desk.url, "BTC/USDT")
+    await screen.until("!document.getElementById('ladder').hidden")
+    await screen.until(f"{AGE}.test(document.getElementById('ladder-age').textContent)")
+    desk.state("alpha_book", State.STALE, "no data for 5 s")
+    await screen.says("#ladder-age.reason", "s old: alpha_book is stale: no data for 5 s")
+    await screen.until("document.getElementById('ladder').classList.contains('stale')")
+    desk.state("alpha_book", State.LIVE, "data again")
+    await screen.says("#ladder-age.reason", "nothing new since it was interrupted")
+    desk.book("alpha_book", "BTC/USDT", [("99.9", "2")], [("100.1", "3")], whole=True)
+    await screen.until(f"{AGE}.test(document.getElementById('ladder-age').textContent)")
+
+
+async def test_the_tape_says_how_old_it_is_and_why(desk, look):
+    """What came of a feed that stopped is grey; its reason stands there, and the newest's age."""
+    desk.price("alpha_prices", "BTC/USDT", "100")
+    desk.price("beta_prices", "BTC/USDT", "101")
+    screen = await look(desk.url, "BTC/USDT")
+    await screen.says("#tape .venue", "alpha")
+    await screen.until(f"{AGE}.test(document.getElementById('tape-age').textContent)")
+    desk.state("alpha_prices", State.DOWN, "it does not answer")
+    await screen.says("#tape tr.stale .venue", "alpha")
+    await screen.says("#tape tr:not(.stale) .venue", "beta")
+    await screen.says("#tape-age.reason", "s old: alpha_prices is down: it does not answer")
+    desk.state("alpha_prices", State.LIVE, "data again")
+    await screen.until(f"{AGE}.test(document.getElementById('tape-age').textContent)")
+    await screen.until("!document.querySelector('#tape tr.stale')")
+
+
+async def test_book_and_tape_say_that_the_connection_is_lost(look):
+    """They are grey then, with the reason and the age that goes on."""
+    async with Desk().running() as desk:
+        desk.channel("alpha_prices", "alpha", ["BTC/USDT"])
+        desk.channel("alpha_book", "alpha", ["BTC/USDT"])
+        desk.price("alpha_prices", "BTC/USDT", "100")
+        desk.book("alpha_book", "BTC/USDT", [("99.9", "1")], [("100.1", "3")], whole=True)
+        screen = await look(desk.url, "BTC/USDT")
+        screen.excused = WHILE_AWAY
+        await screen.says("#tape .venue", "alpha")
+        await screen.until("!document.getElementById('ladder').hidden")
+    for panel in ("ladder", "tape"):
+        await screen.says(f"#{panel}-age.reason", " old: the connection to the daemon is lost")
+    # Opened anew, nothing can be had; what is not there has no age.
+    await screen.go("")
+    await screen.go("BTC/USDT")
+    await screen.until("document.getElementById('ladder').hidden")
+    for panel in ("ladder", "tape"):
+        alone = f"document.getElementById('{panel}-age').textContent === v[0]"
+        await screen.until(alone, "the connection to the daemon is lost")
+    await screen.page.get_by_text("None yet.").wait_for()
+    nothing = "document.getElementById('tape-empty').getBoundingClientRect()"
+    frame = "document.querySelector('.tape-panel .scroll').getBoundingClientRect()"
+    assert await screen.page.evaluate(f"{nothing}.bottom <= {frame}.bottom")

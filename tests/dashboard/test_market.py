@@ -53,6 +53,22 @@ async def test_venues_that_are_apart_are_marked(desk, look):
     await screen.until("document.querySelectorAll('.cell.lowest, .cell.highest').length === 2")
 
 
+async def test_prices_of_different_times_are_not_marked_as_apart(desk, look):
+    """Seconds between them explain the distance: it is told so, and marked with the next price."""
+    old_us = desk.hub.now_us() - 30_000_000
+    desk.price("alpha_prices", "BTC/USDT", "100.00", exchange_us=old_us)
+    desk.price("beta_prices", "BTC/USDT", "101.00")
+    screen = await look(desk.url)
+    await screen.says(".cell.spread", "99.5")
+    assert await screen.count(".cell.wide, .cell.lowest, .cell.highest") == 0
+    title = await screen.page.locator(".cell.spread[title]").get_attribute("title")
+    assert title == "alpha and beta: 30 s apart in time, not both can be had"
+    desk.price("alpha_prices", "BTC/USDT", "100.00")
+    desk.price("beta_prices", "BTC/USDT", "101.00")
+    await screen.says(".cell.spread.wide", "99.5")
+    assert await screen.count(".cell.spread[title]") == 0
+
+
 async def test_filter_and_order(desk, look):
     """Rows are filtered by name and venue, and sorted by what a head says."""
     desk.price("alpha_prices", "BTC/USDT", "100")
@@ -157,6 +173,7 @@ async def test_what_is_stale_is_grey_with_its_age(desk, look):
     await screen.until("document.querySelector('.cell.stale .price')")
     title = await screen.page.locator(cell).get_attribute("title")
     assert title == "alpha_prices is stale: quiet"
+    assert await screen.text(f"{cell} >> .why") == title
     assert await screen.text(f"{cell} >> .change") == ""
     await screen.says("#stale", "1 of 2 feeds not live")
     # Live again: what came before the break is not known to be still good.
@@ -165,23 +182,7 @@ async def test_what_is_stale_is_grey_with_its_age(desk, look):
     assert await screen.count(".cell.stale .price") == 1
     desk.price("alpha_prices", "BTC/USDT", "100.0")
     await screen.until("!document.querySelector('.cell.stale')")
-
-
-async def test_small_charts_begin_with_what_the_daemon_has_kept(desk, look):
-    """They are there for all the last minutes, and not only from the opening of the page on."""
-    now_us = desk.hub.now_us()
-    for ago_s in range(280, 0, -2):
-        price = f"{100 + ago_s % 7}"
-        desk.price("alpha_prices", "BTC/USDT", price, exchange_us=now_us - ago_s * 1_000_000)
-    screen = await look(desk.url)
-    screen.excused = "willReadFrequently"  # it is this test that reads it
-    inked = (
-        "(() => { const canvas = document.querySelector('.cell.spark canvas'); const columns ="
-        " new Set(); const { data } = canvas.getContext('2d').getImageData(0, 0, 96, 30);"
-        " for (let i = 3; i < data.length; i += 4) if (data[i]) columns.add(((i - 3) / 4) % 96);"
-        " return columns.size; })()"
-    )
-    await screen.until(f"{inked} > 80")
+    assert await screen.text(f"{cell} >> .why") == ""
 
 
 async def test_what_is_no_longer_listed_leaves_the_table(desk, look):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 
 async def test_every_feed_has_its_state_and_the_reason(rehearse, look):
     """State, age, latency, rate and budget, and the sentence of `aggregator why`."""
@@ -58,3 +60,36 @@ async def test_a_book_that_breaks_is_a_gap(rehearse, look):
     await there.break_(venue="okx", kind="drop", fraction=0.5, channel="books")
     await screen.says("#gaps", "okx_books")
     await screen.until("!document.getElementById('gap').hidden")
+
+
+READINGS = """async ([readings]) => {
+  const { Readings, Pace } = await import("/dashboard/metrics.js");
+  const [all, pace] = [new Readings(), new Pace(9_000, 36_000)];
+  return readings.map(([at, count, started]) => {
+    all.take(`n_total ${count}\nprocess_start_time_seconds ${started}`, at);
+    pace.take(count, String(started), at);
+    return [all.rate("n_total") ?? null, pace.rate ?? null];
+  });
+}"""
+
+
+@pytest.mark.parametrize(
+    ("readings", "rates"),
+    [
+        ([(0, 0, 1)], [None, None]),
+        ([(0, 0, 1), (20, 50, 1)], [None, None]),
+        ([(0, 0, 1), (20, 50, 1), (3_000, 300, 1)], [100.0, None]),
+        ([(at, at // 10, 1) for at in range(0, 12_001, 3_000)], [100.0, 100.0]),
+        ([(0, 0, 1), (3_000, 300, 1), (600_000, 900, 1)], [None, None]),
+        ([(0, 0, 1), (3_000, 300, 1), (6_000, 900, 2)], [None, None]),
+    ],
+)
+async def test_rates_are_those_of_the_last_seconds(desk, look, readings, rates):
+    """
+    None before there are two readings, that are apart enough, of the same run.
+
+    Nor over the time for which the view was not looked at.
+    """
+    screen = await look(desk.url)
+    found = await screen.page.evaluate(READINGS, [readings])
+    assert found[-1] == rates

@@ -1,6 +1,6 @@
 /** One instrument at all its venues: who is cheapest, who is dearest, how far apart. */
 
-import { byId, dress, make, mark, say, sayPrice } from "./dom.js";
+import { byId, dress, headsOf, make, mark, say, sayPrice } from "./dom.js";
 import * as format from "./format.js";
 
 const COLUMNS = ["price", "apart", "bid", "ask", "width", "change", "volume", "age"];
@@ -12,7 +12,8 @@ class VenueRow {
   constructor(cell) {
     this.cell = cell;
     this.name = make("th", { scope: "row" }, [cell.venue]);
-    this.cells = Object.fromEntries(COLUMNS.map((name) => [name, make(`td.${name}`)]));
+    const heads = headsOf("compare");
+    this.cells = Object.fromEntries(COLUMNS.map((name, i) => [name, make(`td.${name}`, { "data-head": heads[i + 1] })]));
     this.element = make("tr", {}, [this.name, ...Object.values(this.cells)]);
   }
 
@@ -75,9 +76,7 @@ export class Compare {
     for (const venue of this.#venues) venue.paint(now, lowest, best);
     const apart = spread ? `${spread.low.venue} is lowest, ${spread.high.venue} highest: ${format.points(spread.bps)} bp apart.` : "";
     const crossed = best.bid > best.ask ? ` The best bid is ${format.points((best.bid / best.ask - 1) * 10_000)} bp above the best ask.` : "";
-    const ages = present.map((quote) => /** @type {any} */ (quote).at);
-    const skew = Math.max(...ages) - Math.min(...ages);
-    const late = skew >= 2_000 ? ` These prices are ${format.duration(skew)} apart in time: not both can be had.` : "";
+    const late = spread?.skew ? ` These prices are ${format.duration(spread.skew)} apart in time: not both can be had.` : "";
     say(byId("compare-said"), apart ? apart + crossed + late : "One venue with a present price: nothing to compare.");
   }
 }

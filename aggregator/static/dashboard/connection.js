@@ -3,6 +3,7 @@
 import { byId, dress, mark, say } from "./dom.js";
 import * as format from "./format.js";
 import { ask, onFrame } from "./frame.js";
+import { tokenIn } from "./source.js";
 
 /** A gap is told in the head for so long; the status has it for longer. */
 const TOLD_MS = 20_000;
@@ -68,9 +69,9 @@ export class Connection {
   #submit(/** @type {Event} */ event) {
     event.preventDefault();
     const field = byId("token");
-    // What stands before it in a header is often pasted with it; others can't be offered to a socket.
-    const token = field.value.trim().replace(/^bearer\s+/i, "");
+    const token = tokenIn(field.value);
     field.value = "";
+    // Others can't be offered to a socket.
     if (/^[!#$%&'*+.^`|~\w-]+$/.test(token)) this.#take(token);
     else say(byId("token-said"), "A token has no spaces, and letters, digits and dots alone.");
   }

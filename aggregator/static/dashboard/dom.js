@@ -53,3 +53,6 @@ export function sayPrice(element, [digits, zeros]) {
   say(element.parts[0], digits);
   say(element.parts[1], zeros);
 }
+
+/** @param {string} id of a table's body @returns {string[]} what stands over its columns; a phone shows it in the cells */
+export const headsOf = (id) => [...byId(id).closest("table").tHead.rows[0].cells].map((head) => head.textContent);

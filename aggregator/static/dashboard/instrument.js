@@ -74,8 +74,8 @@ export class Instrument {
     if (!row) return isOther;
     this.#head(row, now);
     this.compare.paint(now);
-    this.ladder.paint();
-    this.tape.paint();
+    this.ladder.paint(now);
+    this.tape.paint(now);
     this.chart.paint(now);
     return isOther;
   }

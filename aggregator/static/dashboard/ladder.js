@@ -1,6 +1,7 @@
 /** The order book of an instrument, as a ladder: the best levels of both sides, with their depth. */
 
 import { Book } from "../client.js";
+import { sayAge } from "./age.js";
 import { byId, dress, make, say, sayPrice } from "./dom.js";
 import * as format from "./format.js";
 
@@ -87,12 +88,16 @@ export class Ladder {
     if (message.type === "orderbook_update") this.store.best(message, book);
   }
 
-  paint() {
+  /** @param {number} now by the daemon's clock */
+  paint(now) {
     const at = performance.now();
     if (!this.#row || at - this.#drawnAt < REDRAW_MS) return;
     const channel = byId("ladder-source").value;
     const book = this.#books.get(channel);
-    const stale = this.#row.cells.get(this.store.feeds.get(channel)?.exchange ?? "")?.quotes.get(channel)?.stale ?? null;
+    const quote = this.#row.cells.get(this.store.feeds.get(channel)?.exchange ?? "")?.quotes.get(channel);
+    const stale = quote?.stale ?? null;
+    const isShown = book?.known && quote?.message;
+    sayAge(byId("ladder-age"), isShown ? now - quote.at : null, isShown ? stale : (quote?.away ?? null));
     dress(byId("ladder"), `ladder fades${stale === null ? "" : " stale"}`);
     if (!this.#isDirty) return;
     this.#isDirty = false;

@@ -54,7 +54,7 @@ async function refresh() {
   isAsking = true;
   try {
     const { channels } = await source.get("channels");
-    store.channels(channels);
+    store.channels(channels, now());
     source.want(wants());
     ask();
     if (!isFilled) setTimeout(() => void fill(source, store), FILL_AFTER_MS);
@@ -79,6 +79,9 @@ for (const type of MARKET) {
     ask();
   });
 }
+source.on("state", ({ name }) => {
+  if (name !== "open" && name !== "resuming") store.interrupt(now());
+});
 source.on("gap", (gap) => {
   store.gap(gap);
   ask();
@@ -86,7 +89,7 @@ source.on("gap", (gap) => {
 /** Feeds that the daemon names and does not list, as an engine may say something of its own. */
 const strangers = new Set();
 source.on("system_status", ({ data }) => {
-  if (store.status(data)) {
+  if (store.status(data, now())) {
     strangers.delete(data.feed);
   } else if (!strangers.has(data.feed)) {
     // It may be new: the configuration is another one then.

@@ -14,6 +14,9 @@ const SPARK_PX = { width: 96, height: 30 };
 
 let number = 0;
 
+/** @param {ReturnType<import("./quotes.js").Row["spread"]>} spread @returns {boolean} whether both prices could be had */
+const isWide = (spread) => spread !== null && spread.bps >= WIDE_BPS && spread.skew === null;
+
 /** A cell of a venue. */
 class VenueCell {
   #flash = 0;
@@ -26,8 +29,9 @@ class VenueCell {
     this.age = make("span.age");
     this.sides = make("span.sides");
     this.volume = make("span.volume");
-    const parts = [this.price, this.change, this.age, this.sides, this.volume];
-    this.element = make("div.cell.venue", { role: "gridcell" }, parts);
+    this.why = make("span.why");
+    const parts = [this.price, this.change, this.age, this.sides, this.volume, this.why];
+    this.element = make("div.cell.venue", { role: "gridcell", "data-venue": venue }, parts);
   }
 
   /**
@@ -39,8 +43,8 @@ class VenueCell {
     const quote = cell?.primary;
     if (!quote) {
       sayPrice(this.price, cell ? [format.NOTHING, ""] : ["", ""]);
-      for (const each of [this.change, this.age, this.sides, this.volume]) say(each, "");
-      dress(this.element, "cell venue");
+      for (const each of [this.change, this.age, this.sides, this.volume, this.why]) say(each, "");
+      dress(this.element, cell ? "cell venue" : "cell venue absent");
       mark(this.element, "title", cell ? "no price yet" : null);
       return;
     }
@@ -53,13 +57,14 @@ class VenueCell {
     say(this.age, format.duration(now - quote.at));
     const sides = cell.having("bid");
     const [bid, ask_] = [sides?.text("bid"), sides?.text("ask")];
-    say(this.sides, bid && ask_ ? format.alike(bid, ask_).join(" / ") : "");
+    say(this.sides, stale === null && bid && ask_ ? format.alike(bid, ask_).join(" / ") : "");
     const volume = cell.having("volume_24h")?.text("volume_24h");
-    say(this.volume, volume === undefined ? "" : format.brief(Number(volume)));
+    say(this.volume, stale !== null || volume === undefined ? "" : format.brief(Number(volume)));
+    say(this.why, stale ?? "");
     let name = "cell venue";
     if (stale !== null) name += " stale";
     else if (quote.isLate) name += " late";
-    if (spread && spread.bps >= WIDE_BPS) name += cell === spread.low ? " lowest" : cell === spread.high ? " highest" : "";
+    if (isWide(spread)) name += cell === spread?.low ? " lowest" : cell === spread?.high ? " highest" : "";
     if (stale === null && performance.now() - cell.changedAt < FLASH_MS) {
       name += cell.direction > 0 ? " rose" : " fell";
       clearTimeout(this.#flash);
@@ -75,6 +80,7 @@ export class MarketRow {
   /** @type {import("./quotes.js").Row | null} */
   row = null;
   index = -1;
+  #height = 0;
   #version = -1;
   #drawnAt = -Infinity;
 
@@ -99,8 +105,9 @@ export class MarketRow {
 
   /** Stand for another instrument, or for none. */
   at(/** @type {import("./quotes.js").Row | undefined} */ row, /** @type {number} */ index, /** @type {number} */ height) {
-    if (this.index !== index) {
+    if (this.index !== index || this.#height !== height) {
       this.index = index;
+      this.#height = height;
       this.element.style.transform = `translateY(${index * height}px)`;
       mark(this.element, "aria-rowindex", String(index + 2));
     }
@@ -122,7 +129,8 @@ export class MarketRow {
     this.#version = row.version;
     const spread = row.spread();
     say(this.spread, spread ? format.points(spread.bps) : format.NOTHING);
-    dress(this.spread, spread && spread.bps >= WIDE_BPS ? "cell spread wide" : "cell spread");
+    dress(this.spread, isWide(spread) ? "cell spread wide" : "cell spread");
+    mark(this.spread, "title", spread?.skew ? `${spread.low.venue} and ${spread.high.venue}: ${format.duration(spread.skew)} apart in time, not both can be had` : null);
     for (const each of this.cells) each.paint(row.cells.get(each.venue), now, spread);
     const at = performance.now();
     if (at - this.#drawnAt < SPARK_MS) return;

@@ -8,7 +8,6 @@ import * as format from "./format.js";
 import { ask } from "./frame.js";
 import { MarketRow } from "./market-row.js";
 
-const ROW_PX = 52;
 /** Rows beyond the edge, so that scrolling shows no blank. */
 const SPARE = 4;
 /** What moves by itself is sorted anew at most so often. */
@@ -32,6 +31,8 @@ export class Market {
   #sort = { key: "", venue: "", direction: 1 };
   #active = 0;
   #isDirty = true;
+  /** The height of all rows, in pixels: the style says it, on a phone by the number of venues. */
+  #rowPx = 52;
 
   /**
    * @param {import("./store.js").Store} store
@@ -51,7 +52,7 @@ export class Market {
     this.grid.addEventListener("blur", () => this.#again());
     this.filter.addEventListener("input", () => this.#reshape());
     this.only.addEventListener("change", () => this.#reshape());
-    new ResizeObserver(() => this.#again()).observe(this.grid);
+    new ResizeObserver(() => this.#measure()).observe(this.grid);
   }
 
   /** @returns {string[]} the venues that have a column */
@@ -62,6 +63,12 @@ export class Market {
   #again() {
     this.#isDirty = true;
     ask();
+  }
+
+  #measure() {
+    this.#rowPx = parseFloat(getComputedStyle(this.body).minHeight) || this.#rowPx;
+    this.body.style.height = `${this.#order.length * this.#rowPx}px`;
+    this.#again();
   }
 
   #reshape() {
@@ -100,8 +107,7 @@ export class Market {
     this.#order.sort(this.#compare());
     this.#active = Math.max(0, this.#order.indexOf(active));
     this.#sortedAt = performance.now();
-    this.#isDirty = true;
-    this.body.style.height = `${this.#order.length * ROW_PX}px`;
+    this.#measure();
     mark(this.grid, "aria-rowcount", String(this.#order.length + 1));
     say(byId("market-count"), `${format.count(this.#order.length)} of ${format.count(this.store.rows.size)} instruments`);
     byId("market-empty").hidden = this.#order.length > 0;
@@ -166,7 +172,7 @@ export class Market {
 
   #key(/** @type {KeyboardEvent} */ event) {
     if (event.target !== this.grid || event.ctrlKey || event.metaKey || event.altKey) return;
-    const page = Math.max(1, Math.floor(this.grid.clientHeight / ROW_PX) - 2);
+    const page = Math.max(1, Math.floor(this.grid.clientHeight / this.#rowPx) - 2);
     const last = this.#order.length - 1;
     /** @type {Record<string, number>} */
     const moves = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -last, End: last };
@@ -185,8 +191,8 @@ export class Market {
   }
 
   #reveal() {
-    const top = this.#active * ROW_PX;
-    const space = this.grid.clientHeight - this.head.offsetHeight - ROW_PX;
+    const top = this.#active * this.#rowPx;
+    const space = this.grid.clientHeight - this.head.offsetHeight - this.#rowPx;
     if (this.grid.scrollTop > top) this.grid.scrollTop = top;
     if (this.grid.scrollTop < top - space) this.grid.scrollTop = top - space;
   }
@@ -208,8 +214,8 @@ export class Market {
     const isAll = this.#isDirty || this.#seen.states !== store.states || this.#seen.second !== second;
     Object.assign(this.#seen, { states: store.states, second });
     this.#isDirty = false;
-    const first = Math.max(0, Math.floor(this.grid.scrollTop / ROW_PX) - SPARE);
-    const fit = Math.ceil(this.grid.clientHeight / ROW_PX) + 2 * SPARE;
+    const first = Math.max(0, Math.floor(this.grid.scrollTop / this.#rowPx) - SPARE);
+    const fit = Math.ceil(this.grid.clientHeight / this.#rowPx) + 2 * SPARE;
     while (this.#pool.length < fit) {
       this.#pool.push(new MarketRow(this.venues));
       this.body.append(/** @type {MarketRow} */ (this.#pool.at(-1)).element);
@@ -218,7 +224,7 @@ export class Market {
     for (let i = first; i < first + this.#pool.length; i++) {
       const place = this.#pool[i % this.#pool.length];
       const row = this.#order[i];
-      place.at(row, i, ROW_PX);
+      place.at(row, i, this.#rowPx);
       if (row) place.paint(now, isAll);
     }
     const active = this.#pool[this.#active % this.#pool.length];

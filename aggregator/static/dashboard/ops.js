@@ -2,9 +2,33 @@
 
 import { byId, make, say } from "./dom.js";
 import * as format from "./format.js";
+import { tokenIn, Unanswered } from "./source.js";
 import { toast } from "./toast.js";
 
 const MOST = 20;
+/** Characters of a message: it has to be read on a phone as well. */
+const LONGEST = 2_000;
+/** All that a browser puts into a header. */
+const SENDABLE = /^[\x20-\x7e\xa0-\xff]*$/;
+
+/** @param {unknown} error @param {boolean} hasToken @returns {string} why it was not sent, in words */
+function reason(error, hasToken) {
+  if (error instanceof DOMException && error.name === "TimeoutError") return "No answer from the daemon in 10 s: it may have been sent or not.";
+  if (!(error instanceof Unanswered)) return "Not sent: the daemon can't be reached.";
+  const { status, message } = error;
+  switch (status) {
+    case 401:
+      return hasToken ? "Not sent: the token is not that of an operator, or is wrong." : "Not sent: a token of operators is needed.";
+    case 403:
+      return `Not sent: not allowed, ${message}.`;
+    case 413:
+      return "Not sent: the message is too long for the daemon.";
+    case 429:
+      return "Not sent: too many wrong tokens came from here. Wait a minute.";
+    default:
+      return `Not sent: ${message}.`;
+  }
+}
 
 /** The form, and what has arrived. */
 export class Ops {
@@ -14,6 +38,7 @@ export class Ops {
   /** @param {import("./source.js").Source} source */
   constructor(source) {
     this.source = source;
+    byId("ops-token").value = source.token("operator");
     byId("broadcast").addEventListener("submit", (/** @type {Event} */ event) => void this.#send(event));
     source.on("test_message", (message) => this.#arrived(message));
   }
@@ -22,9 +47,18 @@ export class Ops {
     event.preventDefault();
     const field = byId("broadcast-text");
     const button = byId("broadcast-send");
-    const token = byId("ops-token").value.trim();
-    this.source.keep("operator", token);
+    const token = tokenIn(byId("ops-token").value);
     const text = field.value;
+    if (text.length > LONGEST) {
+      this.#result("bad", `Not sent: ${format.count(text.length)} characters, at most ${format.count(LONGEST)} can be.`);
+      return;
+    }
+    if (!SENDABLE.test(token)) {
+      this.#result("bad", "Not sent: the token has characters that a browser can't send.");
+      return;
+    }
+    this.source.keep("operator", token);
+    this.#result("", "Sending");
     this.#sent.set(text, performance.now());
     button.disabled = true;
     try {
@@ -33,7 +67,7 @@ export class Ops {
       field.value = "";
     } catch (error) {
       this.#sent.delete(text);
-      this.#result("bad", `Not sent: ${/** @type {Error} */ (error).message}`);
+      this.#result("bad", reason(error, (token || this.source.token("reader")) !== ""));
     } finally {
       button.disabled = false;
     }

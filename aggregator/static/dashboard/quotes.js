@@ -8,6 +8,8 @@ import { Spark } from "./spark.js";
 export const BAD = new Set(["stale", "down", "connecting"]);
 /** The same of an instrument. */
 const BAD_ALONE = new Set(["stale", "connecting", "unknown_instrument"]);
+/** Prices so close to each other in time can be compared. */
+const SAME_TIME_MS = 2_000;
 /** Which of a venue's channels its price is taken from, the best first. */
 export const RANKS = ["price", "trade", "candle", "mid", "book"];
 
@@ -83,14 +85,20 @@ export class Quote {
     return Math.min(given ?? received_us, received_us) / 1000;
   }
 
-  /** Why it is no present value; null where it is one. */
-  get stale() {
-    const { feed, message } = this;
-    if (message === null) return `${feed.name}: nothing yet`;
-    if (feed.state === null && message.type === "trade_executed") return `${feed.name}: a trade that was published; nobody tells whether it is the last`;
+  /** Why nothing comes of it, by the state of its feed; null where that is well. */
+  get away() {
+    const { feed } = this;
     if (feed.state !== null && BAD.has(feed.state)) return `${feed.name} is ${feed.state}: ${feed.reason}`;
     const alone = feed.alone.get(this.cell.row.instrument);
-    if (alone && BAD_ALONE.has(alone.state)) return `${feed.name}: ${alone.state}: ${alone.reason}`;
+    return alone && BAD_ALONE.has(alone.state) ? `${feed.name}: ${alone.state}: ${alone.reason}` : null;
+  }
+
+  /** Why it is no present value; null where it is one. */
+  get stale() {
+    const { feed, message, away } = this;
+    if (message === null) return `${feed.name}: nothing yet`;
+    if (feed.state === null && message.type === "trade_executed") return `${feed.name}: a trade that was published; nobody tells whether it is the last`;
+    if (away !== null) return away;
     if (message.stale === true) return `${feed.name}: its value was stale when this page asked for it`;
     if (message.received_us < feed.cutUs) return `${feed.name}: nothing new since it was interrupted`;
     return null;
@@ -158,7 +166,17 @@ export class Row {
     this.instrument = instrument;
   }
 
-  /** @returns {{bps: number, low: Cell, high: Cell} | null} how far the venues are apart, of present prices */
+  /** @returns {Quote | null} whose price the small chart shows */
+  get sparkQuote() {
+    return this.cells.get(this.sparkVenue ?? "")?.primary ?? null;
+  }
+
+  /**
+   * How far the venues are apart, of present prices.
+   *
+   * @returns {{bps: number, low: Cell, high: Cell, skew: number | null} | null} `skew`: so many ms the
+   *   two are apart in time; null where that is too little to matter
+   */
   spread() {
     let [low, high] = [/** @type {Cell | null} */ (null), /** @type {Cell | null} */ (null)];
     for (const cell of this.cells.values()) {
@@ -169,6 +187,8 @@ export class Row {
     if (!low || !high || low === high) return null;
     const [least, most] = [/** @type {Quote} */ (low.primary).value, /** @type {Quote} */ (high.primary).value];
     const middle = (least + most) / 2;
-    return middle > 0 ? { bps: ((most - least) / middle) * 10_000, low, high } : null;
+    if (!(middle > 0)) return null;
+    const skew = Math.abs(/** @type {Quote} */ (low.primary).at - /** @type {Quote} */ (high.primary).at);
+    return { bps: ((most - least) / middle) * 10_000, low, high, skew: skew >= SAME_TIME_MS ? skew : null };
   }
 }

@@ -4,6 +4,8 @@ import { Client } from "../client.js";
 
 /** So often the daemon is asked for a sign of life; a cut cable is noticed after twice as long. */
 const PING_MS = 5_000;
+/** So long an order waits for its answer. */
+const PATIENCE_MS = 10_000;
 const KEYS = { reader: "token", operator: "ops_token" };
 
 /** An answer that is none: `status`, and what the daemon says. */
@@ -100,14 +102,15 @@ export class Source {
     return await this.#answer(await fetch(path, { headers: bearer(this.token("reader")) }), kind);
   }
 
-  /** Send something as an operator. */
+  /** Send something as an operator; raise what `fetch` does, and TimeoutError where no answer comes. */
   async post(/** @type {string} */ path, /** @type {object} */ content) {
     const headers = {
       ...bearer(this.token("operator") || this.token("reader")),
       "Content-Type": "application/json",
     };
     const body = JSON.stringify(content);
-    return await this.#answer(await fetch(path, { method: "POST", headers, body }), "json");
+    const signal = AbortSignal.timeout(PATIENCE_MS);
+    return await this.#answer(await fetch(path, { method: "POST", headers, body, signal }), "json");
   }
 
   /** @param {Response} response @param {"json" | "text"} kind */
@@ -117,6 +120,9 @@ export class Source {
     throw new Unanswered(response.status, said.message ?? `HTTP ${response.status}`);
   }
 }
+
+/** @param {string} text what was pasted @returns {string} the token in it: what stands before it in a header often comes along */
+export const tokenIn = (text) => text.trim().replace(/^bearer\s+/i, "");
 
 /** @param {string} token @returns {Record<string, string>} */
 const bearer = (token) => (token ? { Authorization: `Bearer ${token}` } : {});

@@ -2,6 +2,8 @@
 
 const STEP_MS = 5_000;
 const POINTS = 60;
+/** Stands where the price is not known to have stayed: no line goes over it. */
+const BREAK = Infinity;
 
 /** Five minutes, a point for each five seconds: the last price in them. */
 export class Spark {
@@ -25,6 +27,16 @@ export class Spark {
     if (step < this.#newest || Number.isNaN(this.#values[step % POINTS])) this.#values[step % POINTS] = value;
   }
 
+  /** Say that nobody knows the price from then on, until the next comes. */
+  interrupt(/** @type {number} */ ms) {
+    let step = Math.floor(ms / STEP_MS);
+    if (step <= this.#newest - POINTS) return;
+    this.#forward(step);
+    // What was known in this step is shown; the next is broken, if nothing comes in it.
+    if (Number.isFinite(this.#values[step % POINTS])) this.#forward((step += 1));
+    if (Number.isNaN(this.#values[step % POINTS])) this.#values[step % POINTS] = BREAK;
+  }
+
   /** @param {number} step */
   #forward(step) {
     if (step - this.#newest >= POINTS) this.#values.fill(NaN);
@@ -46,6 +58,7 @@ export class Spark {
     this.#forward(Math.floor(now / STEP_MS));
     let [low, high] = [Infinity, -Infinity];
     for (const value of this.#values) {
+      if (value === BREAK) continue;
       if (value < low) low = value;
       if (value > high) high = value;
     }
@@ -54,19 +67,21 @@ export class Spark {
     const scale = high > low ? (height - 2 * pad) / (high - low) : 0;
     context.beginPath();
     let [x, y] = [0, 0];
-    let isFirst = true;
+    let isJoined = false;
     for (let i = 0; i < POINTS; i++) {
       const value = this.#values[(this.#newest + 1 + i) % POINTS];
-      if (Number.isNaN(value)) continue;
+      if (value === BREAK) isJoined = false;
+      if (!Number.isFinite(value)) continue;
       x = pad + (i / (POINTS - 1)) * (width - 2 * pad);
       y = scale ? height - pad - (value - low) * scale : height / 2;
-      if (isFirst) context.moveTo(x, y);
-      else context.lineTo(x, y);
-      isFirst = false;
+      if (!isJoined) context.moveTo(x, y);
+      // Where it began as well: a price between two breaks is a dot.
+      context.lineTo(x, y);
+      isJoined = true;
     }
     context.strokeStyle = context.fillStyle = colour;
     context.lineWidth = 1.25 * devicePixelRatio;
-    context.lineJoin = "round";
+    context.lineJoin = context.lineCap = "round";
     context.stroke();
     context.fillRect(x - pad / 2, y - pad / 2, pad, pad);
   }

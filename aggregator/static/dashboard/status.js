@@ -1,9 +1,9 @@
 /** How the daemon and its feeds are doing, with the reasons that the daemon itself gives. */
 
-import { byId, dress, make, mark, say } from "./dom.js";
+import { byId, dress, headsOf, make, mark, say } from "./dom.js";
 import * as format from "./format.js";
 import { ask } from "./frame.js";
-import { Readings } from "./metrics.js";
+import { Pace, Readings } from "./metrics.js";
 import { place } from "./source.js";
 
 /** Between two rounds of questions, while this is looked at. */
@@ -12,18 +12,18 @@ const ROUND_MS = 3_000;
 const AT_ONCE = 4;
 const MOST_EVENTS = 200;
 const COLUMNS = ["state", "age", "latency", "rate", "budget", "error"];
-/** Rates are those of so many rounds: a feed that is polled brings nothing in most of them. */
-const ROUNDS = 12;
+/** Rates are those of the last half minute: a feed that is polled brings nothing in most of it. */
+const RATE_MS = { least: 3 * ROUND_MS - 500, most: 12 * ROUND_MS };
 
 /** A feed's two lines in the table. */
 class FeedRow {
-  /** @type {{seq: number, epoch: string, at: number}[]} */
-  #read = [];
+  #pace = new Pace(RATE_MS.least, RATE_MS.most);
 
   /** @param {import("./quotes.js").Feed} feed */
   constructor(feed) {
     this.name = make("th", { scope: "row" }, [make("span.feed-name", {}, [feed.name]), make("span.connector", {}, [feed.connector ?? ""])]);
-    this.cells = Object.fromEntries(COLUMNS.map((name) => [name, make(`td.of-${name}`)]));
+    const heads = headsOf("feeds");
+    this.cells = Object.fromEntries(COLUMNS.map((name, i) => [name, make(`td.of-${name}`, { "data-head": heads[i + 1] })]));
     this.badge = make("span.state");
     this.cells.state.append(this.badge);
     this.verdict = make("td.verdict", { colspan: String(COLUMNS.length + 1) });
@@ -33,11 +33,9 @@ class FeedRow {
   /** Take the answer of `GET /why/CHANNEL`. */
   take(/** @type {any} */ why) {
     const { feed, source, last_message: message, seq, epoch } = why;
-    const at = performance.now();
-    this.#read = [...this.#read.filter((each) => each.epoch === epoch), { seq, epoch, at }].slice(-ROUNDS);
-    const [first] = this.#read;
-    const rate = at - first.at >= 1_000 ? ((seq - first.seq) / (at - first.at)) * 1000 : NaN;
-    say(this.cells.rate, Number.isNaN(rate) ? format.NOTHING : `${format.rate(rate)}/s`);
+    this.#pace.take(seq, epoch, performance.now());
+    const { rate } = this.#pace;
+    say(this.cells.rate, rate === undefined ? format.NOTHING : `${format.rate(rate)}/s`);
     const age = feed.last_data_age_s;
     say(this.cells.age, age === null ? format.NOTHING : format.duration(age * 1000));
     const lag = message?.lag_s ?? null;
@@ -116,11 +114,12 @@ export class Status {
     const memory = r.value("process_resident_memory_bytes");
     const lag = r.value("aggregator_loop_lag_max_seconds");
     const deliveries = r.rate("aggregator_deliveries_total");
+    const [sessions, lagging] = [r.value("aggregator_sessions"), r.value("aggregator_sessions_lagging")];
     const cpu = r.rate("process_cpu_seconds_total");
     /** @type {Record<string, string>} */
     const tiles = {
-      sessions: format.count(r.value("aggregator_sessions") ?? 0),
-      lagging: format.count(r.value("aggregator_sessions_lagging") ?? 0),
+      sessions: sessions === undefined ? format.NOTHING : format.count(sessions),
+      lagging: lagging === undefined ? format.NOTHING : format.count(lagging),
       deliveries: deliveries === undefined ? format.NOTHING : `${format.rate(deliveries)}/s`,
       flush: flushes && spent !== undefined ? format.latency(spent / flushes) : format.NOTHING,
       lag: lag === undefined ? format.NOTHING : format.latency(lag),

@@ -30,7 +30,7 @@ export class Store {
   states = 0;
 
   /** Take what `GET /channels` says. */
-  channels(/** @type {any[]} */ list) {
+  channels(/** @type {any[]} */ list, /** @type {number} */ now) {
     const names = new Set(list.map(({ channel }) => channel));
     for (const name of this.feeds.keys()) if (!names.has(name)) this.#forget(name);
     for (const { channel: name, exchange, connector, ...now } of list) {
@@ -55,7 +55,7 @@ export class Store {
     }
     this.venues = this.venues.filter((venue) => [...this.feeds.values()].some((f) => f.exchange === venue));
     this.shape += 1;
-    this.#judge();
+    this.#judge(now);
   }
 
   /** @param {string} name of a channel that is not configured any more */
@@ -147,14 +147,13 @@ export class Store {
     const feed = this.feeds.get(message.channel);
     const row = this.rows.get(message.instrument);
     if (!feed || !row || message.type !== "price_update") return;
-    if (row.sparkVenue !== feed.exchange) return;
-    if (row.cells.get(feed.exchange)?.primary?.feed !== feed) return;
+    if (row.sparkQuote?.feed !== feed) return;
     row.spark.fill(Math.min(message.exchange_us ?? message.received_us, message.received_us) / 1000, message.price);
     row.version += 1;
   }
 
   /** Take a change of state; return whether it is of a feed that is known. */
-  status(/** @type {any} */ { feed: name, instrument, state, reason, since_us: sinceUs }) {
+  status(/** @type {any} */ { feed: name, instrument, state, reason, since_us: sinceUs }, /** @type {number} */ now) {
     const feed = this.feeds.get(name);
     if (!feed) return false;
     if (instrument === null) {
@@ -165,7 +164,7 @@ export class Store {
     } else {
       feed.alone.set(instrument, { state, reason });
     }
-    this.#judge();
+    this.#judge(now);
     return true;
   }
 
@@ -180,9 +179,21 @@ export class Store {
     this.states += 1;
   }
 
-  /** Choose anew where prices are taken from. */
-  #judge() {
-    for (const row of this.rows.values()) for (const cell of row.cells.values()) cell.choose();
+  /** Choose anew where prices are taken from; a small chart breaks where its price is no present one. */
+  #judge(/** @type {number} */ now) {
+    for (const row of this.rows.values()) {
+      for (const cell of row.cells.values()) cell.choose();
+      if (row.sparkQuote?.stale) row.spark.interrupt(now);
+    }
     this.states += 1;
+  }
+
+  /** Say that nobody knew the prices from then on: of all, or of a feed. */
+  interrupt(/** @type {number} */ ms, /** @type {Feed | null} */ feed = null) {
+    for (const row of this.rows.values()) {
+      if (feed && row.sparkQuote?.feed !== feed) continue;
+      row.spark.interrupt(ms);
+      row.version += 1;
+    }
   }
 }

@@ -1,6 +1,7 @@
 /** The trades of an instrument as they happen; without a channel of trades, its prices. */
 
 import { digits } from "../client.js";
+import { sayAge } from "./age.js";
 import { byId, dress, make, mark, say } from "./dom.js";
 import * as format from "./format.js";
 import { ask } from "./frame.js";
@@ -11,7 +12,7 @@ const REDRAW_MS = 150;
 const BACK = 1_000;
 const COLUMNS = ["time", "side", "price", "size", "venue"];
 
-/** @typedef {{ms: number, seq: string, side: string, price: string | undefined, size: string, venue: string}} Print */
+/** @typedef {{ms: number, channel: string, seq: string, side: string, price: string | undefined, size: string, venue: string}} Print */
 
 /** The tape. */
 export class Tape {
@@ -20,6 +21,8 @@ export class Tape {
   /** @type {Print[]} Newest first. */
   #prints = [];
   #kind = "trade";
+  /** The channels that had stopped when it was drawn. */
+  #stopped = "";
   #isDirty = false;
   #drawnAt = -Infinity;
 
@@ -28,7 +31,8 @@ export class Tape {
     this.source = source;
     this.store = store;
     this.rows = Array.from({ length: ROWS }, () => COLUMNS.map((name) => make(`td.${name}`)));
-    byId("tape").append(...this.rows.map((cells) => make("tr", {}, cells)));
+    this.lines = this.rows.map((cells) => make("tr", {}, cells));
+    byId("tape").append(...this.lines);
   }
 
   /** Show an instrument, or with null none. */
@@ -60,6 +64,7 @@ export class Tape {
     if (!isOld && message.age_us !== undefined) return;
     const print = {
       ms: (message.exchange_us ?? message.received_us) / 1000,
+      channel,
       seq: `${channel} ${seq}`,
       side: isTrade ? data.side : "",
       price: isTrade ? data.price : (digits(message, "price") ?? String(message.price)),
@@ -74,16 +79,31 @@ export class Tape {
     this.#isDirty = true;
   }
 
-  paint() {
-    const now = performance.now();
-    if (!this.#isDirty || now - this.#drawnAt < REDRAW_MS) return;
+  /** @returns {Map<string, string>} why nothing comes of a channel, by those that have stopped */
+  #away() {
+    const quotes = [...(this.#row?.cells.values() ?? [])].flatMap((cell) => [...cell.quotes.values()]);
+    const brings = quotes.filter(({ feed, away }) => feed.kind === this.#kind && away !== null);
+    return new Map(brings.map(({ feed, away }) => [feed.name, /** @type {string} */ (away)]));
+  }
+
+  /** @param {number} now by the daemon's clock */
+  paint(now) {
+    const away = this.#away();
+    // Of those that have stopped, if there are any.
+    const newest = this.#prints.find(({ channel }) => away.size === 0 || away.has(channel));
+    sayAge(byId("tape-age"), newest ? now - newest.ms : null, away.size ? [...away.values()].join("; ") : null);
+    const stopped = [...away.keys()].join();
+    const at = performance.now();
+    if (!(this.#isDirty || stopped !== this.#stopped) || at - this.#drawnAt < REDRAW_MS) return;
     this.#isDirty = false;
-    this.#drawnAt = now;
+    this.#stopped = stopped;
+    this.#drawnAt = at;
     const places = (/** @type {(print: Print) => string | undefined} */ of) =>
       Math.max(0, ...this.#prints.map(of).map((text) => (text ? format.needed(text) : 0)));
     const [priced, sized] = [places(({ price }) => price), places(({ size }) => size)];
     this.rows.forEach(([time, side, price, size, venue], i) => {
       const print = this.#prints[i];
+      dress(this.lines[i], print && away.has(print.channel) ? "stale" : "");
       say(time, print ? format.fine(print.ms) : "");
       mark(time, "title", print ? format.time(print.ms) : null);
       say(side, print ? ({ buy: "▲ buy", sell: "▼ sell" }[print.side] ?? "") : "");
@@ -92,6 +112,7 @@ export class Tape {
       say(size, print?.size ? format.written(print.size, sized) : "");
       say(venue, print?.venue ?? "");
     });
+    byId("tape").hidden = this.#prints.length === 0;
     byId("tape-empty").hidden = this.#prints.length > 0;
   }
 }
