@@ -8,7 +8,6 @@ Stop: no new clients, ingest, the sessions with 1001, HTTP.
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import shutil
 import signal
@@ -20,6 +19,7 @@ from dataclasses import replace
 import uvloop
 
 from . import __version__, outlet
+from .collector import Collector
 from .config import Config
 from .errors import AggregatorError
 from .gateway.fanout import Fanout
@@ -270,15 +270,16 @@ def run(config: Config, log_level: str, again: Callable[[], Config] | None = Non
 
     """
     logs.set_up(log_level, secrets=config.secrets())
-    try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_until_signalled(config, again))
-    except ListenError as e:
-        log.critical("%s", e)
-        sys.exit(EXIT_UNAVAILABLE)
-    except Exception:  # as one line with its priority, and without secrets
-        log.critical("the daemon has ended by an error", exc_info=True)
-        sys.exit(1)
+    with logs.in_background():
+        try:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(_until_signalled(config, again))
+        except ListenError as e:
+            log.critical("%s", e)
+            sys.exit(EXIT_UNAVAILABLE)
+        except Exception:  # as one line with its priority, and without secrets
+            log.critical("the daemon has ended by an error", exc_info=True)
+            sys.exit(1)
 
 
 async def _until_signalled(config: Config, again: Callable[[], Config] | None) -> None:
@@ -288,7 +289,5 @@ async def _until_signalled(config: Config, again: Callable[[], Config] | None) -
         loop.add_signal_handler(number, stop.set)
     daemon = Daemon(config, sockets=listening(), again=again)
     loop.add_signal_handler(signal.SIGHUP, daemon.reload.want)
-    # What there is now stays: the collector need not look at it again and again.
-    gc.collect()
-    gc.freeze()
-    await daemon.run(stop)
+    with Collector(loop):
+        await daemon.run(stop)

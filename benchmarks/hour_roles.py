@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import os
 import random
 import sys
@@ -38,36 +37,23 @@ def subscribe(wanted: list[int]) -> dict[str, Any]:
     return {"type": "subscribe", "channels": names}
 
 
-async def serve() -> None:
+async def daemon() -> None:
     """Be the daemon; "go" begins to publish, "report" tells how it is, "stop" ends publishing."""
     import pace
-    from ours import Driver
+    from ours import Driver, serve
 
-    driver = Driver(pace.orders())
-    commands = await pace.standard_input()
-    gc.collect()
-    gc.freeze()
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(driver.daemon.run(asyncio.Event()))
-        await pace.until(lambda: driver.daemon.server.port != 0)
-        pace.say(port=driver.daemon.server.port)
-        lag = Lag()
-        publishing: asyncio.Task[None] | None = None
-        while command := (await commands.readline()).decode().strip():
-            if command == "go":
-                publishing = tasks.create_task(driver.publish())
-            elif command == "stop" and publishing is not None:
-                publishing.cancel()
-            elif command == "report":
-                counters = driver.daemon.sessions.counters
-                pace.say(
-                    published=driver.published,
-                    sessions=len(driver.daemon.sessions),
-                    folded=counters.folded,
-                    tasks=len(asyncio.all_tasks()),
-                    blocked_ms=lag.take() * 1e3,
-                )
-        os._exit(0)  # without a farewell to thousands of clients
+    driver, lag = Driver(pace.orders()), Lag()
+
+    def report() -> None:
+        pace.say(
+            published=driver.published,
+            sessions=len(driver.daemon.sessions),
+            folded=driver.daemon.sessions.counters.folded,
+            tasks=len(asyncio.all_tasks()),
+            blocked_ms=lag.take() * 1e3,
+        )
+
+    await serve(driver, report)
 
 
 class Lag:
@@ -172,4 +158,4 @@ if __name__ == "__main__" and sys.argv[1:]:
     # The orders are where `pace` looks for them.
     role, argument = sys.argv[1], sys.argv.pop(2)
     sys.argv[1] = argument
-    uvloop.run(serve() if role == "serve" else visit(int(argument)))
+    uvloop.run(daemon() if role == "serve" else visit(int(argument)))

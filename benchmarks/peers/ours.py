@@ -9,14 +9,15 @@ counters.
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
+from collections.abc import Callable
 
 import pace
 import uvloop
 from prices import CHANNEL, EXCHANGE, instrument, price
 
 from aggregator.app import Daemon
+from aggregator.collector import Collector
 from aggregator.config import Config, Server
 
 
@@ -83,13 +84,17 @@ class Driver:
         )
 
 
-async def main() -> None:
-    """Serve, and do what standard input says."""
-    driver = Driver(pace.orders())
+async def serve(driver: Driver, report: Callable[[], None]) -> None:
+    """Serve, and do what standard input says; "report" calls for a report."""
     commands = await pace.standard_input()
-    # As in `aggregator.app`.
-    gc.collect()
-    gc.freeze()
+    # The collector as in `aggregator.app`.
+    with Collector(asyncio.get_running_loop()):
+        await _serve(driver, report, commands)
+
+
+async def _serve(
+    driver: Driver, report: Callable[[], None], commands: asyncio.StreamReader
+) -> None:
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(driver.daemon.run(asyncio.Event()))
         await pace.until(lambda: driver.daemon.server.port != 0)
@@ -101,8 +106,14 @@ async def main() -> None:
             elif command == "stop" and publishing is not None:
                 publishing.cancel()
             elif command == "report":
-                driver.report()
+                report()
         os._exit(0)  # without a farewell to thousands of clients
+
+
+async def main() -> None:
+    """Be the daemon of benchmarks/fanout.py."""
+    driver = Driver(pace.orders())
+    await serve(driver, driver.report)
 
 
 if __name__ == "__main__":
