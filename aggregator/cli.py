@@ -1,21 +1,21 @@
 """
 The command line.
 
-Exit codes: 0 done; 2 usage, or the daemon refuses; 69 it can't be reached; 78 the configuration
-can't be used.
+Exit codes: 0 done; 2 usage, or the daemon refuses; 69 it can't be reached; 74 standard output can't
+be written; 78 the configuration can't be used.
 What a command needs is imported inside of it, so that `--version` and `--help` answer at once.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from . import __version__
+from .cli_common import DEFAULT_URL, Command, Program, of_output, url_option
 from .cli_complete import channel_names, completion
 from .cli_help import show_help
 from .cli_init import init
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 EXIT_UNAVAILABLE = 69
 EXIT_CONFIG = 78
-DEFAULT_URL = "http://127.0.0.1:8000"
 TOKEN = "AGGREGATOR_CREDENTIALS__OPS_TOKEN"  # noqa: S105 - the name of a variable
 
-Command = Callable[..., None]
 
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=Program,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name="aggregator")
 def main() -> None:
     """One WebSocket with honest prices, gathered from many exchanges."""
@@ -76,13 +76,6 @@ def server_options(command: Command) -> Command:
     for option in reversed(options):
         command = option(command)
     return command
-
-
-def url_option(default: str, text: str, envvar: str | None = None) -> Callable[[Command], Command]:
-    """Add `--url`."""
-    return click.option(
-        "--url", default=default, show_default=True, envvar=envvar, show_envvar=True, help=text
-    )
 
 
 @main.command()
@@ -257,6 +250,8 @@ def simulator(host: str, port: int, *, for_parent: bool, **options: Any) -> None
     try:
         demo.run_simulator(host, port, chosen, for_parent=for_parent)
     except OSError as e:
+        if of_output(e):
+            raise
         fail(f"can't listen on {host}:{port}: {e.strerror or e}", EXIT_UNAVAILABLE)
 
 

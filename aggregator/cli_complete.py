@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 from click.shell_completion import get_completion_class
 
-DEFAULT_URL = "http://127.0.0.1:8000"
+from .cli_common import DEFAULT_URL
 
 
 def channel_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -82,16 +84,26 @@ def _write(folder: Path, files: dict[str, str], *, force: bool) -> None:
     if there and not force:
         names = ", ".join(there)
         raise click.UsageError(f"{folder} already has {names}; --force overwrites")
-    try:
+    with _told(folder):
         _make(folder, FOLDER_MODE)
         _make(folder / "credentials", CREDENTIALS_MODE)
-        for name, text in files.items():
-            with (folder / name).open("w" if force else "x", encoding="utf-8") as file:
+    for name, text in files.items():
+        path = folder / name
+        with _told(path):
+            with path.open("w" if force else "x", encoding="utf-8") as file:
                 file.write(text)
-            (folder / name).chmod(FILE_MODE)
-            click.echo(f"wrote {folder / name}")
+            path.chmod(FILE_MODE)
+        click.echo(f"wrote {path}")
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Say what can't be written: where the disk is full the error names nothing."""
+    try:
+        yield
     except OSError as e:
-        raise click.ClickException(f"{e.filename}: can't be written: {e.strerror}") from None
+        text = f"{e.filename or path}: can't be written: {e.strerror}"
+        raise click.ClickException(text) from None
 
 
 def _make(folder: Path, mode: int) -> None:

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 
 import click
 
+from .cli_common import SOCKET_URL, check_socket_url, follow, url_option
 from .cli_complete import channel_names
 
 
 @click.command()
 @click.argument("channels", nargs=-1, required=True, shell_complete=channel_names)
-@click.option(
-    "--url",
-    default="ws://127.0.0.1:8000/ws",
-    show_default=True,
-    envvar="WATCH_URL",
-    show_envvar=True,
-    help="Of the daemon's WebSocket.",
-)
+@url_option(SOCKET_URL, "Of the daemon's WebSocket.", "WATCH_URL")
 @click.option("--json", "as_json", is_flag=True, help="One message a line, even on a terminal.")
 @click.option(
     "--since",
@@ -37,25 +30,13 @@ def watch(channels: tuple[str, ...], url: str, *, as_json: bool, since: tuple[st
     aggregator watch "*:BTC/USDT" --json | head
     aggregator watch bitcoinprice --since bitcoinprice=303a6b3b:1042
     """  # noqa: D301 - \b is click's mark for a block that is not to be filled
-    import asyncio
-
-    from .watch import WatchError, positions
+    from .watch import positions
     from .watch import watch as run_watch
 
+    check_socket_url(url)
     as_json = as_json or not sys.stdout.isatty()
     try:
         places = positions(since)
     except ValueError as e:
         raise click.UsageError(f"--since: {e}") from None
-    watching = run_watch(url, list(channels), as_json=as_json, out=sys.stdout, since=places)
-    try:
-        asyncio.run(watching)
-    except WatchError as e:
-        click.echo(str(e), err=True)
-        sys.exit(e.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except BrokenPipeError:
-        # Whom it was piped to has seen enough; nothing may be flushed into the pipe at exit.
-        with contextlib.suppress(OSError):
-            sys.stdout.close()
+    follow(run_watch(url, list(channels), as_json=as_json, out=sys.stdout, since=places))

@@ -35,7 +35,8 @@ def render(config: Config) -> str:
     if not config.budgets:
         lines += [
             "",
-            "# Requests allowed to a venue by all feeds together; else its connector says.",
+            "# What all feeds of a venue together may ask of each of its hosts. An option that is",
+            "# left out is as the venue's connector says.",
         ]
         lines += ["# [budgets.binance]", *_options(BudgetLimits(), documented=True)]
     lines += ["", "# Keys of venues. Better as variables or as systemd credentials."]

@@ -20,7 +20,9 @@ STANDARD = Path("/etc/aggregator")
 """Where the units of the project expect the configuration."""
 HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108 - none is used
 """What the daemon does not see: ProtectHome=yes and PrivateTmp=yes in the unit."""
-PLAIN = re.compile(r"/[\w/.,+@~-]*")
+MARKS = "/ _ . , + @ ~ -"
+"""What a path may have beside letters and digits."""
+PLAIN = re.compile(rf"/[\w{re.escape(MARKS.replace(' ', ''))}]*")
 """A path that means itself in every line of a unit, without quotes."""
 
 
@@ -62,7 +64,7 @@ def units(folder: Path, program: Path) -> dict[str, str]:
     }
     for path in places.values():
         if not PLAIN.fullmatch(str(path)):
-            raise PathError(f"{str(path)!r}: in a unit a path has letters, digits and . , + @ ~ -")
+            raise PathError(f"{str(path)!r}: in a unit a path has letters, digits and {MARKS}")
     # All at once: what one of them is replaced by is not looked at again.
     pattern = re.compile("|".join(map(re.escape, places)))
     texts = {name: (shipped("systemd") / name).read_text("utf-8") for name in UNITS}

@@ -6,7 +6,7 @@ The line under an option is its documentation, wherever options are shown.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, get_args
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -75,7 +75,10 @@ class Section(BaseModel):
     @classmethod
     def _no_boolean_for_a_number(cls, value: object, info: ValidationInfo) -> object:
         kind = cls.model_fields[str(info.field_name)].annotation
-        if isinstance(value, bool) and kind in {int, float}:
+        # One that may be left out is of several kinds, each maybe with its bounds.
+        kinds = get_args(kind) if type(None) in get_args(kind) else (kind,)
+        numbers = {int, float}.intersection(getattr(each, "__origin__", each) for each in kinds)
+        if isinstance(value, bool) and numbers:
             raise ValueError("a number is expected")
         return value
 

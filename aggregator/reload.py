@@ -25,8 +25,7 @@ from .tokens import Keyring
 
 log = logging.getLogger(__name__)
 
-ADDRESS = ("host", "port")
-AT_START = (*ADDRESS, "max_frame_bytes", "history_messages", "publish_channels")
+AT_START = ("host", "port", "max_frame_bytes", "history_messages", "publish_channels")
 """Keys of `[server]` that are read at the start alone."""
 
 
@@ -36,7 +35,8 @@ class Reload:
 
     Args:
         config: what holds at the start.
-        again: reads the configuration again; in a thread, since files and connectors may take long.
+        again: reads the configuration again, if there is one; in a thread, since files and
+            connectors may take long.
         keyring: the tokens.
         sessions: the clients, with `[server]` as it holds now.
         fanout: the flush window.
@@ -80,12 +80,17 @@ class Reload:
             # sd_notify(3): systemd wants to know when it began.
             began = str(time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000)
             self._notifier.send(RELOADING="1", MONOTONIC_USEC=began)
-            try:
-                config = await asyncio.to_thread(self._again) if self._again else self._config
-                await self._go_over(config)
-            except ConfigError as e:
-                log.error("the configuration is not taken over: %s", e)  # noqa: TRY400 - it is told
+            if self._again is None:
+                log.info("SIGHUP: there is no configuration to read again; all goes on as it is")
+            else:
+                await self._read(self._again)
             self._notifier.send(READY="1")
+
+    async def _read(self, again: Callable[[], Config]) -> None:
+        try:
+            await self._go_over(await asyncio.to_thread(again))
+        except ConfigError as e:
+            log.error("the configuration is not taken over: %s", e)  # noqa: TRY400 - it is told
 
     async def _go_over(self, config: Config) -> None:
         # What can fail comes first.

@@ -31,6 +31,7 @@ OptionalSecret = Annotated[SecretStr | None, BeforeValidator(lambda v: None if v
 TokenId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]{1,32}$")]
 
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
+Weight = Annotated[int, Field(ge=0, le=1_000_000_000_000)]
 
 
 def tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
@@ -42,7 +43,7 @@ def tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
         key: one with its private key, as PEM without a password.
 
     Raises:
-        ValueError: one of them can't be used; the text has nothing of what is in it.
+        ValueError: one of them can't be used; the text names it and has nothing of what is in it.
 
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -55,11 +56,11 @@ def tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
     except ssl.SSLError as e:
         _check_certificate(certificate)
         if e.reason == "KEY_VALUES_MISMATCH":
-            raise ValueError("is not the key of server.tls_certificate") from None
-        raise ValueError("is no private key as PEM, without a password") from None
+            raise ValueError(f"{_file(key)} is not the key of {_file(certificate)}") from None
+        raise ValueError(f"{_file(key)} is no private key as PEM, without a password") from None
     except OSError as e:
         _check_certificate(certificate)
-        raise ValueError(f"can't be read: {e.strerror}") from None
+        raise ValueError(f"{_file(key)} can't be read: {e.strerror}") from None
     return context
 
 
@@ -67,9 +68,16 @@ def _check_certificate(path: Path) -> None:
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
     except ssl.SSLError:
-        raise ValueError("is no certificate as PEM") from None
+        raise ValueError(f"{_file(path)} is no certificate as PEM") from None
     except OSError as e:
-        raise ValueError(f"can't be read: {e.strerror}") from None
+        raise ValueError(f"{_file(path)} can't be read: {e.strerror}") from None
+
+
+def _file(path: Path) -> str:
+    """Return what a file is called for people; a key that stands in place of one is not told."""
+    text = str(path)
+    is_name = text.isprintable() and "-----" not in text and len(text) <= 200
+    return f"the file {text}" if is_name else "what stands here in place of a file's name"
 
 
 def _network(text: str) -> str:
@@ -108,7 +116,7 @@ class Server(Section):
     max_connections: Count = 10_000
     """WebSocket connections in all; more are refused with HTTP 503."""
     max_connections_per_address: Count = 100
-    """WebSocket connections from one address; more are refused with HTTP 429."""
+    """WebSocket connections from one address, of IPv6 one /64; more are refused with HTTP 429."""
     max_http_connections: Count = 10_000
     """Other connections; more are closed at once. The limit for an address holds for them, too."""
     max_subscriptions: Count = 1000
@@ -160,14 +168,14 @@ class Server(Section):
 
 
 class BudgetLimits(Section):
-    """`[budgets.<exchange>]`: requests allowed to one venue; replaces what its connector says."""
+    """`[budgets.<exchange>]`: what each host of a venue allows; a key replaces the connector's."""
 
-    per_minute: Annotated[int, Field(ge=0)] | None = None
-    """Request weight per minute; 0 for no limit."""
-    per_month: Annotated[int, Field(ge=0)] | None = None
-    """Request weight per month; 0 for no limit."""
-    per_second: Annotated[int, Field(ge=0)] | None = None
-    """Request weight per second that streamed feeds fetch, evenly; 0 for no limit."""
+    per_minute: Weight | None = None
+    """Weight of the requests in any 60 s; 0 for no limit."""
+    per_month: Weight | None = None
+    """Weight of the requests in 30 days, paced evenly; 0 for no limit."""
+    per_second: Weight | None = None
+    """Weight per second of what streamed feeds fetch, paced evenly; 0 for no limit."""
 
 
 class Token(Section):

@@ -4,8 +4,10 @@ import asyncio
 import json
 import signal
 import socket
+import subprocess
 import sys
 import tomllib
+from pathlib import Path
 
 import pytest
 from aiohttp import web
@@ -113,6 +115,58 @@ def test_misuse_is_exit_code_2(invoke, args):
     result = invoke(*args)
     assert result.exit_code == 2
     assert "Error: " in result.output
+
+
+@pytest.mark.parametrize("command", [["watch", "btc"], ["orders"]])
+@pytest.mark.parametrize(
+    ("url", "meant"),
+    [
+        ("http://127.0.0.1:8000", "ws://127.0.0.1:8000/ws"),
+        ("HTTPS://prices.example/", "wss://prices.example/ws"),
+        ("http://127.0.0.1:8000/w?x=1", "ws://127.0.0.1:8000/w?x=1"),
+        ("localhost:8000", "ws://localhost:8000/ws"),
+        ("http://[", "ws://["),
+    ],
+)
+def test_an_address_of_http_for_the_websocket(invoke, command, url, meant):
+    """What is wanted is said, with the address that is meant."""
+    result = invoke(*command, "--url", url)
+    assert result.exit_code == 2
+    assert f"--url begins with ws:// or wss://, like {meant}\n" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["--version"],
+        ["--help"],
+        ["connectors"],
+        ["print-config"],
+        ["help", "limits"],
+        ["token", "create", "--user", "1"],
+        ["completion", "bash"],
+        ["init", "here"],
+        ["simulator", "--port", "0"],
+    ],
+    ids=" ".join,
+)
+def test_standard_output_without_room_is_exit_code_74(command, tmp_path):
+    """One line says so, whichever command it is; what else goes to standard error is there."""
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(
+            [sys.executable, "-m", "aggregator", *command],
+            check=False,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=30,
+            cwd=tmp_path,
+        )
+    text = "standard output can't be written: No space left on device\n"
+    lines = result.stderr.splitlines(keepends=True)
+    assert (lines[-1], result.returncode) == (text, 74)
+    assert "Traceback" not in result.stderr
+    assert len(lines) == 1 + (command[0] == "token")
 
 
 @pytest.mark.parametrize("command", ["run", "demo", "check-config", "print-config"])

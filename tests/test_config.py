@@ -179,6 +179,13 @@ def test_a_budget_replaces_what_the_connector_says(load):
     assert loaded.warnings == ("budgets.coingeko is used by no feed",)
 
 
+def test_a_budget_that_holds_for_no_request_is_warned_about(load):
+    """Of a feed that neither polls nor fetches: an exchange of ccxt, whose limits ccxt keeps."""
+    feed = '[feeds.a]\nconnector = "ccxt.ticker"\nexchange = "kraken"\ninstruments = ["BTC/USD"]\n'
+    loaded = load(f"{feed}[budgets.ccxt]\nper_minute = 1\n")
+    assert "budgets.ccxt is used by no feed" in loaded.warnings
+
+
 # What is refused, and in which words.
 
 
@@ -619,6 +626,8 @@ def test_deep_nesting_is_refused(load):
     ("text", "expected"),
     [
         ("[server]\nport = true", "server.port = True: a number is expected"),
+        ("[budgets.okx]\nper_minute = true", "per_minute = True: a number is expected"),
+        (f"[budgets.okx]\nper_month = 1{'0' * 400}", "less than or equal to"),
         ("[server]\nslow_after_s = false", "server.slow_after_s = False: a number is expected"),
         ('[server]\nallowed_origins = ["dashboard.example"]', "server.allowed_origins.0"),
         ('[server]\nallowed_origins = ["https://x.example/path"]', "server.allowed_origins.0"),

@@ -113,6 +113,21 @@ async def test_a_killed_daemon_leaves_no_simulator(start, children):
     assert await daemon.ended() == -signal.SIGKILL
 
 
+async def test_sighup_changes_nothing(start, connect):
+    """There is no configuration to read again: one line says so, and all goes on."""
+    daemon = await start("demo", "--port", "0")
+    client = await connect(await daemon.url())
+    await client.send(type="subscribe", channels=["bitcoinprice"])
+    before = len(await daemon.logged(r"feed \w+ live", times=8))
+    daemon.signal(signal.SIGHUP)
+    await daemon.logged("SIGHUP: there is no configuration to read again; all goes on as it is")
+    await client.until(lambda m: m["type"] == "price_update")
+    daemon.signal(signal.SIGTERM)
+    assert await daemon.ended() == 0
+    assert before == 8
+    assert not daemon.lines_with("read again, from|tokens read again|taken over|restart")
+
+
 async def test_ctrl_c_is_a_clean_end(start):
     """As at a terminal: exit code 0, no traceback."""
     daemon = await start("demo", "--port", "0")

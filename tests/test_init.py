@@ -118,6 +118,15 @@ def test_what_would_have_to_be_quoted_is_refused(init, tmp_path, name):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_a_path_may_have_is_said():
+    """Each mark that is named is taken, and no other one."""
+    with pytest.raises(installation.PathError) as refused:
+        installation.units(Path("/a b"), PROGRAM)
+    named = str(refused.value).partition("has letters, digits and ")[2].split()
+    marks = [chr(code) for code in range(33, 127) if not chr(code).isalnum()]
+    assert sorted(named) == [m for m in marks if installation.PLAIN.fullmatch(f"/a{m}b")]
+
+
 def test_nothing_is_overwritten(init, tmp_path):
     """One file that is there is enough: none is written. With --force all are."""
     (tmp_path / "aggregator.socket").write_text("mine")

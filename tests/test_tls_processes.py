@@ -27,31 +27,40 @@ def config(tmp_path, certificate, key, more=""):
 
 
 def test_faults_of_files(authority, run_cli, tmp_path):
-    """Each is one line, with nothing of what is in a file, and nobody is asked for a password."""
+    """
+    Each is one line that names the file and the cause, with nothing of what is in it; nobody is
+    asked for a password.
+    """
     certificate, key = authority.issue()
     _, other = authority.issue("other")
     _, locked = authority.issue("locked", password=b"secret")
     empty = tmp_path / "empty"
     empty.touch()
+    none, no_key = tmp_path / "none", "is no private key as PEM, without a password"
+    of_it = f"the key of the file {certificate}"
     faults = [
         (certificate, "", "tls_key", "need one another"),
         ("", key, "tls_key", "need one another"),
-        (tmp_path / "none", key, "tls_certificate", "can't be read: No such file or directory"),
-        (tmp_path, key, "tls_certificate", "can't be read: Is a directory"),
-        (key, key, "tls_certificate", "is no certificate as PEM"),
-        (empty, empty, "tls_certificate", "is no certificate as PEM"),
-        (certificate, tmp_path / "none", "tls_key", "can't be read: No such file or directory"),
-        (certificate, certificate, "tls_key", "is no private key as PEM, without a password"),
-        (certificate, locked, "tls_key", "is no private key as PEM, without a password"),
-        (certificate, other, "tls_key", "is not the key of server.tls_certificate"),
+        (none, key, "tls_certificate", f"the file {none} can't be read: No such file or directory"),
+        (tmp_path, key, "tls_certificate", f"the file {tmp_path} can't be read: Is a directory"),
+        (key, key, "tls_certificate", f"the file {key} is no certificate as PEM"),
+        (empty, empty, "tls_certificate", f"the file {empty} is no certificate as PEM"),
+        (certificate, none, "tls_key", f"the file {none} can't be read: No such file or directory"),
+        (certificate, certificate, "tls_key", f"the file {certificate} {no_key}"),
+        (certificate, locked, "tls_key", f"the file {locked} {no_key}"),
+        (certificate, other, "tls_key", f"the file {other} is not {of_it}"),
     ]
     for one, two, option, text in faults:
         done = run_cli("check-config", "--config", config(tmp_path, one, two))
         assert done.returncode == 78, (option, text)
         [line] = done.stderr.splitlines()
         assert f"server.{option} = " in line
-        assert line.endswith(text)
+        assert line.endswith(f": {text}") or text == "need one another"
         assert "BEGIN" not in line
+    # A key where its file's name should be.
+    done = run_cli("check-config", "--config", config(tmp_path, certificate, r"-----BEGIN\nSECRET"))
+    assert (done.returncode, "SECRET" in done.stderr) == (78, False)
+    assert "in place of a file's name can't be read" in done.stderr
     done = run_cli("check-config", "--config", config(tmp_path, certificate, key))
     assert done.returncode == 0
     shown = run_cli("print-config", "--config", config(tmp_path, certificate, key)).stdout

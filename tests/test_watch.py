@@ -315,6 +315,15 @@ async def test_a_reader_that_has_seen_enough_is_the_end(daemon, run):
     assert (code, err) == (0, "")
 
 
+async def test_a_full_disk_is_exit_code_74(daemon, run):
+    """As where it is written to a file: one line says so."""
+    daemon.scripts = [sends(PRICE, PRICE)]
+    with open("/dev/full", "w") as full:  # noqa: ASYNC230, PTH123 - it waits for nothing
+        process = await run("btc", "--url", daemon.url, stdout=full)
+    text = "standard output can't be written: No space left on device\n"
+    assert await end(process) == (74, "", text)
+
+
 async def test_ctrl_c_is_exit_code_130(daemon, run):
     """Without a traceback, and with a proper close."""
     daemon.scripts = [sends(PRICE)]

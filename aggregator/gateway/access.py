@@ -9,12 +9,14 @@ from aiohttp import hdrs, web
 
 from aggregator.tokens import Identity, Keyring, RejectedError, Role
 
+from .addresses import counted_as
+
 MAX_FAILURES = 5
 """In a row, of one address; the next one ends the connection."""
 FORGIVEN_AFTER_S = 600.0
 """Failures of an address are forgotten when it has had none for so long."""
 MAX_ADDRESSES = 10_000
-"""Addresses with failures that are remembered."""
+"""Addresses with failures that are remembered; of IPv6, networks."""
 SLOWEST_S = 5.0
 """For so long, at most, nothing is read from who has shown a wrong token."""
 SUBPROTOCOL = "aggregator"
@@ -34,7 +36,7 @@ class Access:
     def __init__(self, keyring: Keyring, now: Callable[[], float]) -> None:
         self.keyring = keyring
         self._now = now
-        # By address: how many, and when the last; the oldest first.
+        # By what an address counts as: how many, and when the last; the oldest first.
         self._failures: OrderedDict[str, tuple[int, float]] = OrderedDict()
         self.accepted = 0
         self.rejected: Counter[str] = Counter()
@@ -56,19 +58,20 @@ class Access:
                 self.failed(address)
             raise
         self.accepted += 1
-        self._failures.pop(address, None)
+        self._failures.pop(counted_as(address), None)
         return identity
 
     def failed(self, address: str) -> None:
         """Count a wrong token of an address."""
-        self._failures[address] = (self.failures(address) + 1, self._now())
-        self._failures.move_to_end(address)
+        key = counted_as(address)
+        self._failures[key] = (self.failures(address) + 1, self._now())
+        self._failures.move_to_end(key)
         if len(self._failures) > MAX_ADDRESSES:
             self._failures.popitem(last=False)
 
     def failures(self, address: str) -> int:
         """Return how many tokens in a row were wrong that came from an address."""
-        count, last = self._failures.get(address, (0, 0.0))
+        count, last = self._failures.get(counted_as(address), (0, 0.0))
         return count if self._now() - last < FORGIVEN_AFTER_S else 0
 
     def pause_s(self, address: str) -> float:

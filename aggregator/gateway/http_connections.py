@@ -20,6 +20,7 @@ from typing import cast
 
 from aiohttp import web
 
+from .addresses import counted_as
 from .proxies import is_trusted
 from .sessions import Sessions
 
@@ -108,7 +109,7 @@ class HttpConnections:
             return
         connection = HttpConnection(self, address, self._make)
         self._open.add(connection)
-        self._per_address[address] += 1
+        self._per_address[counted_as(address)] += 1
         if self.context is None:
             transport.set_protocol(connection)
             connection.connection_made(transport)
@@ -130,7 +131,7 @@ class HttpConnections:
         if len(self._open) >= config.max_http_connections:
             rejected["max_http_connections"] += 1
             return False
-        if self._per_address[address] < config.max_connections_per_address:
+        if self._per_address[counted_as(address)] < config.max_connections_per_address:
             return True
         # A proxy's connections are those of many clients.
         if is_trusted(address, config.trusted_proxies):
@@ -164,9 +165,10 @@ class HttpConnections:
     def forget(self, connection: HttpConnection) -> None:
         """Count a connection out."""
         self._open.discard(connection)
-        self._per_address[connection.address] -= 1
-        if not self._per_address[connection.address]:
-            del self._per_address[connection.address]
+        key = counted_as(connection.address)
+        self._per_address[key] -= 1
+        if not self._per_address[key]:
+            del self._per_address[key]
 
 
 class _Arrival(asyncio.Protocol):

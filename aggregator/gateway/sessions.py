@@ -16,6 +16,7 @@ from aggregator.settings import Server
 from aggregator.tokens import Identity, Keyring
 
 from .access import Access
+from .addresses import counted_as
 from .commands import Commands
 from .delivery import Delivery
 from .heartbeats import AT_ONCE, Heartbeats, Pinged
@@ -106,7 +107,7 @@ class Sessions:
         if len(self._everybody) >= self.config.max_connections:
             self.counters.rejected["max_connections"] += 1
             return 503, "too_many_connections", "all connections are taken"
-        if self._per_address[address] >= self.config.max_connections_per_address:
+        if self._per_address[counted_as(address)] >= self.config.max_connections_per_address:
             self.counters.rejected["max_connections_per_address"] += 1
             return 429, "too_many_connections", "too many connections from one address"
         return None
@@ -120,7 +121,7 @@ class Sessions:
         """Count a session in and let it begin."""
         self.counters.accepted += 1
         self._everybody.add(session)
-        self._per_address[session.address] += 1
+        self._per_address[counted_as(session.address)] += 1
         self.heartbeats.add(session)
         if session.identity is not None:
             self._known[session] = None
@@ -144,9 +145,10 @@ class Sessions:
         if session not in self._everybody:
             return
         self._everybody.discard(session)
-        self._per_address[session.address] -= 1
-        if not self._per_address[session.address]:
-            del self._per_address[session.address]
+        key = counted_as(session.address)
+        self._per_address[key] -= 1
+        if not self._per_address[key]:
+            del self._per_address[key]
         self.heartbeats.remove(session)
         self._known.pop(session, None)
         self._nameless.pop(session, None)

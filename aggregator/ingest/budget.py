@@ -9,9 +9,10 @@ evenly by a token bucket, or a few restarts could use it up.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 
 from yarl import URL
 
@@ -228,7 +229,7 @@ class Budget:
     def warnings(self) -> list[str]:
         """Return what of the declared plans does not fit, with the numbers."""
         return [
-            f"{self.exchange} at {self.host}: the feeds want {want:,.0f} weight a {unit}, "
+            f"{self.exchange} at {self.host}: the feeds want {_up(want):,} weight {unit}, "
             f"the limit is {limit:,}; effective intervals will be about {self._times(want / limit)}"
             for want, limit, unit in self._wants()
             if limit and want > limit * (1 + NEARLY)
@@ -237,8 +238,8 @@ class Budget:
     def _wants(self) -> tuple[tuple[float, int, str], ...]:
         wanted = sum(per_minute for per_minute, _ in self._plans.values())
         return (
-            (wanted, self.limits.per_minute, "minute"),
-            (wanted * MONTH_S / MINUTE_S, self.limits.per_month, "month"),
+            (wanted, self.limits.per_minute, "a minute"),
+            (wanted * MONTH_S / MINUTE_S, self.limits.per_month, "in 30 days"),
         )
 
     def warn(self) -> None:
@@ -256,12 +257,22 @@ class Budget:
         return f"{intervals[0]:,} to {intervals[-1]:,} s"
 
 
+def _up(want: float) -> int:
+    """Return a weight as it is told: rounded up, so that it never looks like the limit."""
+    return math.ceil(want * (1 - NEARLY))
+
+
 class Budgets:
-    """The budgets of all venues and hosts."""
+    """
+    The budgets of all venues and hosts that are asked.
+
+    One that is retired is not among them, but what it knows is kept: a feed may come back to it.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._budgets: dict[tuple[str, str], Budget] = {}
+        self._retired: dict[tuple[str, str], Budget] = {}
 
     def __iter__(self) -> Iterator[Budget]:
         return iter(self._budgets.values())
@@ -273,8 +284,14 @@ class Budgets:
         key = (exchange, f"{parsed.host or url}{port}")
         budget = self._budgets.get(key)
         if budget is None:
-            budget = self._budgets[key] = Budget(*key, limits, self._clock)
+            budget = self._retired.pop(key, None) or Budget(*key, limits, self._clock)
+            self._budgets[key] = budget
         return budget
+
+    def retire(self, used: Container[Budget]) -> None:
+        """Put aside those that are not among the used ones."""
+        for key in [key for key, budget in self._budgets.items() if budget not in used]:
+            self._retired[key] = self._budgets.pop(key)
 
     def warnings(self) -> list[str]:
         """Return what of the declared plans does not fit, for all hosts."""

@@ -7,12 +7,15 @@ warning` works; time and unit are the journal's own.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import TextIO
+
+from .background import Background
 
 PRIORITIES = {
     logging.CRITICAL: 2,
@@ -110,6 +113,33 @@ def set_up(
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # It says what it does to each job at each run; what matters of it, the poller says.
     logging.getLogger("apscheduler").setLevel(logging.ERROR)
+
+
+@contextlib.contextmanager
+def in_background() -> Iterator[None]:
+    """
+    Have a thread write what `set_up` has set up, so that nobody waits for who reads it.
+
+    At the end what waits is still written, within a second. What is logged later is written only
+    if that was done: else whoever logs would never end.
+    """
+    root = logging.getLogger()
+    (direct,) = root.handlers
+    assert isinstance(direct, logging.StreamHandler)  # noqa: S101 - `set_up` has made it
+    background = Background(direct.stream)
+    background.setFormatter(direct.formatter)
+    root.handlers[:] = [background]
+    try:
+        yield
+    finally:
+        if background.finish():
+            root.handlers[:] = [direct]
+
+
+def lost() -> int:
+    """Return how many lines had no room, or could not be written."""
+    handlers = logging.getLogger().handlers
+    return sum(handler.lost for handler in handlers if isinstance(handler, Background))
 
 
 def told(text: str, level: int, environ: Mapping[str, str] = os.environ) -> str:

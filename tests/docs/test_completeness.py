@@ -10,7 +10,7 @@ import pytest
 from docs.pages import PAGES, ROOT, code, names, section, table, text_of
 from pydantic import SecretStr
 
-from aggregator import app, cli, config, registry, sections
+from aggregator import app, cli, cli_common, config, registry, sections
 from aggregator.gateway import answers, protocol
 from aggregator.ingest.counters import FeedCounters
 from aggregator.ingest.streamer import Reason
@@ -143,7 +143,7 @@ def test_commands():
 def test_exit_codes():
     """The exit codes are those that the code has."""
     rows = table(section("operations", "## Commands"), "exit code")
-    ours = {cli.EXIT_CONFIG, cli.EXIT_UNAVAILABLE, app.EXIT_UNAVAILABLE}
+    ours = {cli.EXIT_CONFIG, cli.EXIT_UNAVAILABLE, app.EXIT_UNAVAILABLE, cli_common.EXIT_UNWRITTEN}
     assert {int(row["exit code"]) for row in rows} == ours | {0, 1, 2, 130}
 
 

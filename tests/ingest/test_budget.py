@@ -158,10 +158,31 @@ def test_warnings_for_months(clock):
 
     assert budget.warnings() == [
         (
-            "coingecko at host: the feeds want 259,200 weight a month, the limit is 10,000; "
+            "coingecko at host: the feeds want 259,200 weight in 30 days, the limit is 10,000; "
             "effective intervals will be about 259 s"
         )
     ]
+
+
+def test_a_plan_that_hardly_fits_not(clock):
+    """What is wanted is never said to be what is allowed."""
+    budget = Budget("binance", "host", Limits(per_minute=30), clock)
+    budget.plan("a", 30.2, 10)
+    assert "want 31 weight a minute, the limit is 30;" in budget.warnings()[0]
+    budget.plan("a", 30, 10)
+    assert not budget.warnings()
+
+
+def test_a_retired_budget_is_remembered(clock):
+    """It is not among those that are asked, but has its block when it is wanted again."""
+    budgets = Budgets(clock)
+    one, two = (budgets.get("binance", f"https://{name}", Limits()) for name in ("a", "b"))
+    one.block(60, "HTTP 429")
+    budgets.retire({two})
+    assert list(budgets) == [two]
+    assert budgets.get("binance", "https://a", Limits()) is one
+    assert set(budgets) == {one, two}
+    assert one.blocked_s == 60
 
 
 def test_one_budget_per_host(clock):

@@ -196,6 +196,24 @@ async def test_limits_of_a_venue_change(simulator, polling):
     assert budget.left is None
 
 
+async def test_a_host_that_is_asked_no_more(simulator, polling):
+    """Its budget is not told of any more, once no feed asks it."""
+    hub, ingest = polling
+    del hub
+    url = simulator.binance_url.replace("127.0.0.1", "localhost")
+    feeds = [
+        replace(f, options=f.options.model_copy(update={"base_url": url})) for f in ingest.feeds
+    ]
+    await ingest.reload(replace(ingest._config, feeds=(feeds[0], ingest.feeds[1])), nobody)
+    hosts = sorted(budget.host.partition(":")[0] for budget in ingest.budgets)
+    assert hosts == ["127.0.0.1", "localhost"]
+    await ingest.reload(replace(ingest._config, feeds=tuple(feeds)), nobody)
+    [left] = ingest.budgets
+    assert left.host.startswith("localhost:")
+    await ingest.reload(replace(ingest._config, feeds=()), nobody)
+    assert not list(ingest.budgets)
+
+
 async def test_a_poll_under_way_ends_first(simulator, polling):
     """A feed that goes while the venue is slow to answer leaves nothing running."""
     hub, ingest = polling
