@@ -9,7 +9,7 @@ import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
-from .errors import AggregatorError
+from .errors import CommandError
 
 TIMEOUT_S = 10.0
 MAX_SHOWN = 10
@@ -19,12 +19,8 @@ EXIT_REFUSED = 2
 EXIT_UNAVAILABLE = 69
 
 
-class AskError(AggregatorError):
-    """There is no good answer; the text says why, for people."""
-
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
+class AskError(CommandError):
+    """There is no good answer."""
 
 
 def ask(url: str, path: str, method: str = "GET", token: str = "") -> str:

@@ -23,7 +23,7 @@ from .account import AccountConnector, AccountOptions
 from .connector import Budget
 from .driver import AnyConnector
 from .errors import ConfigError
-from .options import Options, Section
+from .options import FetchOptions, Options, PollOptions, Section
 from .sections import Sections
 from .settings import BudgetLimits, Jwt, Server, Settings, Token, User
 from .sources import Given
@@ -150,7 +150,7 @@ def load(
         server = server.model_copy(update={"ops_token": token})
     unused = sorted(set(credentials) - of_feeds.used - of_accounts.used - OF_THE_SERVER)
     warnings = [f"credential {name} is used by no feed" for name in unused]
-    warnings += _warnings(settings, feeds, accounts)
+    warnings += _warnings(settings, server, feeds, accounts)
     return Config(
         given.source,
         server,
@@ -165,13 +165,16 @@ def load(
     )
 
 
-def _warnings(settings: Settings, feeds: list[Feed], accounts: list[Account]) -> Iterator[str]:
+def _warnings(
+    settings: Settings, server: Server, feeds: list[Feed], accounts: list[Account]
+) -> Iterator[str]:
     """Yield what is no fault, but can't be meant so."""
     if all(feed.cls for feed in feeds):
-        unused = set(settings.budgets) - {feed.cls.exchange for feed in feeds if feed.cls}
+        # What neither polls nor fetches asks for nothing that a budget would hold for.
+        asking = [feed for feed in feeds if isinstance(feed.options, PollOptions | FetchOptions)]
+        unused = set(settings.budgets) - {feed.cls.exchange for feed in asking if feed.cls}
         yield from (f"budgets.{name} is used by no feed" for name in sorted(unused))
-    token = settings.credentials.get("ops_token") or settings.server.ops_token
-    if token and 0 < len(token.get_secret_value()) < UNGUESSABLE:
+    if server.ops_token and len(server.ops_token.get_secret_value()) < UNGUESSABLE:
         yield f"server.ops_token can be guessed: give it {UNGUESSABLE} random characters"
     yield from (f"feeds.{f.name} {problem}" for f in feeds if (problem := driver.lacks(f.cls)))
     yield from (f"accounts.{a.name} {a.trouble}" for a in accounts if a.trouble)

@@ -6,6 +6,7 @@ The exceptions of the project.
   - `ConnectorError`     raised by a connector, handled by its runner
     - `PayloadError`     one frame or response is unreadable: counted, the connection stays
     - `ExchangeError`    the venue refused: the connection starts again, or the poll backs off
+  - `CommandError`       a command can't go on: it ends with `exit_code`
 """
 
 from __future__ import annotations
@@ -53,3 +54,11 @@ class ThrottledError(ConnectorError):
     def __init__(self, reason: str, retry_after_s: float | None = None) -> None:
         super().__init__(reason)
         self.retry_after_s = retry_after_s
+
+
+class CommandError(AggregatorError):
+    """A command of the command line can't go on; the text says why, for people."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code

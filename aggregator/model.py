@@ -155,6 +155,11 @@ class SystemStatus(Event, frozen=True, gc=False, kw_only=True):
     detail: dict[str, int | float | str | None] | None = None
 
 
+OrderStatus = Literal["NEW", "PARTIALLY_FILLED", "FILLED", "CANCELED", "REJECTED", "EXPIRED"]
+OrderSide = Literal["BUY", "SELL"]
+FillRole = Literal["MAKER", "TAKER"]
+
+
 class OrderUpdate(Event, frozen=True, gc=False, kw_only=True):
     """
     The state of a user's order, at a venue or in an engine of one's own.
@@ -166,9 +171,9 @@ class OrderUpdate(Event, frozen=True, gc=False, kw_only=True):
     exchange: str
     order_id: str
     symbol: str
-    side: Literal["BUY", "SELL"]
+    side: OrderSide
     type: str
-    status: Literal["NEW", "PARTIALLY_FILLED", "FILLED", "CANCELED", "REJECTED", "EXPIRED"]
+    status: OrderStatus
     quantity: str
     filled_quantity: str
     updated_us: int
@@ -187,11 +192,11 @@ class Fill(Event, frozen=True, gc=False, kw_only=True):
     trade_id: str
     order_id: str
     symbol: str
-    side: Literal["BUY", "SELL"]
+    side: OrderSide
     price: str
     quantity: str
     traded_us: int
-    role: Literal["MAKER", "TAKER"] | None = None
+    role: FillRole | None = None
     client_order_id: str | None = None
     fee: str | None = None
     fee_asset: str | None = None

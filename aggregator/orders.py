@@ -15,6 +15,7 @@ from .client import (
     SubscriptionError,
     Text,
 )
+from .errors import CommandError
 from .messages import BalanceUpdate, Error, Gap, Message, OrderUpdate, OwnTrade, PortfolioUpdate
 
 CHANNELS = ("orders", "fills", "balances", "portfolio")
@@ -22,12 +23,8 @@ EXIT_UNAVAILABLE = 69
 EXIT_USAGE = 2
 
 
-class OrdersError(Exception):
-    """It can't go on; `exit_code` is the command's."""
-
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
+class OrdersError(CommandError):
+    """It can't go on."""
 
 
 async def follow(url: str, token: str, *, otp: str | None, as_json: bool, out: TextIO) -> None:

@@ -18,7 +18,7 @@ from pydantic import (
     StringConstraints,
 )
 
-from .model import State
+from .model import FillRole, OrderSide, OrderStatus, State
 from .options import Instrument
 from .settings import FeedName
 
@@ -84,9 +84,9 @@ class OrderData(_Model):
 
     order_id: Text
     symbol: Instrument
-    side: Literal["BUY", "SELL"]
+    side: OrderSide
     type: Text
-    status: Literal["NEW", "PARTIALLY_FILLED", "FILLED", "CANCELED", "REJECTED", "EXPIRED"]
+    status: OrderStatus
     quantity: Number
     filled_quantity: Number
     updated_at: Time
@@ -101,14 +101,14 @@ class FillData(_Model):
     trade_id: Text
     order_id: Text
     symbol: Instrument
-    side: Literal["BUY", "SELL"]
+    side: OrderSide
     price: Number
     quantity: Number
     traded_at: Time
     client_order_id: Text | None = None
     fee: Number | None = None
     fee_asset: Text | None = None
-    role: Literal["MAKER", "TAKER"] | None = None
+    role: FillRole | None = None
 
 
 class BalanceData(_Model):

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text as Line
 
 from .client import Client, ClientError, Options, Position, State, Text
+from .errors import CommandError
 
 EXIT_UNAVAILABLE = 69
 EXIT_USAGE = 2
@@ -27,12 +28,8 @@ NEEDED = ("price", "instrument", "channel", "bid", "ask", "time", "24 h %", "seq
 OPTIONS = Options(text=True, start_timeout_s=0.0, first_wait_s=1.0, max_wait_s=15.0)
 
 
-class WatchError(Exception):
-    """Watching can't go on; `exit_code` is the command's."""
-
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
+class WatchError(CommandError):
+    """Watching can't go on."""
 
 
 @dataclass(slots=True)

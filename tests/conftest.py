@@ -24,6 +24,7 @@ from unittest import mock
 import aiohttp
 import aioresponses
 import pytest
+from aiohttp import web_app
 
 ROOT = Path(__file__).parents[1]
 PATIENCE_S = 30
@@ -72,6 +73,13 @@ def pytest_runtest_setup() -> None:
             del os.environ[name]
 
 
+@pytest.fixture(autouse=True)
+def forget_applications():
+    """Let go of the daemon: aiohttp would keep a thousand, with their loops, in a cache."""
+    yield
+    web_app._cached_build_middleware.cache_clear()
+
+
 @pytest.fixture
 def needs() -> Callable[[str], str]:
     """Return a function that gives the path of a program, or skips the test."""
@@ -83,6 +91,18 @@ def needs() -> Callable[[str], str]:
         return path
 
     return needs
+
+
+@pytest.fixture
+async def browser(needs):
+    """Yield Chromium, without a window."""
+    chromium = needs("chromium")
+    reason = "playwright is not installed"
+    playwright = pytest.importorskip("playwright.async_api", reason=reason)
+    async with playwright.async_playwright() as started:
+        browser = await started.chromium.launch(executable_path=chromium)
+        yield browser
+        await browser.close()
 
 
 @pytest.fixture

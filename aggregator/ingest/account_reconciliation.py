@@ -101,7 +101,8 @@ class Reconciliation:
         for *_, event in sorted(events, key=lambda each: each[:3]):
             self.told += ledger.take(event)
         for order in self._orders.values() if self._first else self.unaccounted:
-            ledger.account_for(order, self._after(order))
+            # What was filled after its answer, by fills whose answer was later, comes on top.
+            ledger.account_for(order, self._found(order_key(order), order.updated_us))
         for balance in self._balances:
             if balance.asset not in touched:
                 self.told += ledger.take(balance)
@@ -171,14 +172,8 @@ class Reconciliation:
         key = order_key(order)
         return Decimal(order.filled_quantity) > add(self._ledger.accounted(key), self._found(key))
 
-    def _after(self, order: OrderUpdate) -> Decimal:
-        """Return how much was filled after an order's answer, by fills whose answer was later."""
-        key = order_key(order)
-        later = (f for f in self._fills.values() if f.traded_us > order.updated_us)
-        quantities = (Decimal(f.quantity) for f in later if order_key(f) == key)
-        return functools.reduce(add, quantities, ZERO)
-
-    def _found(self, key: OrderKey) -> Decimal:
-        """Return how much of an order was filled by the fills that are news."""
-        quantities = (Decimal(f.quantity) for f in self._fills.values() if order_key(f) == key)
+    def _found(self, key: OrderKey, behind_us: int = -1) -> Decimal:
+        """Return how much of an order was filled, behind this time, by the fills that are news."""
+        later = (fill for fill in self._fills.values() if fill.traded_us > behind_us)
+        quantities = (Decimal(fill.quantity) for fill in later if order_key(fill) == key)
         return functools.reduce(add, quantities, ZERO)

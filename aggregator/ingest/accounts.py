@@ -10,7 +10,6 @@ from functools import partial
 import aiohttp
 from yarl import URL
 
-from aggregator import __version__
 from aggregator.account import AccountConnector, LoginError, NativeOptions, lacks
 from aggregator.config import Account, Config
 from aggregator.errors import UnusableError
@@ -21,7 +20,7 @@ from .account_io import AccountIo
 from .account_runner import AccountRunner, warning_of
 from .account_status import AccountState, AccountStatus
 from .dial import DialLimiter
-from .fetch import NO_TIMEOUT
+from .fetch import new_session
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +55,10 @@ class Accounts:
 
     async def run(self) -> None:
         """Run every account until cancelled; then connections are closed."""
-        async with session(len(self._accounts)) as http, asyncio.TaskGroup() as tasks:
+        async with (
+            new_session(max(1, len(self._accounts)) * REQUESTS) as http,
+            asyncio.TaskGroup() as tasks,
+        ):
             for account in self._accounts:
                 status = self.statuses[account.name]
                 try:
@@ -120,7 +122,7 @@ def connector_of(account: Account, http: aiohttp.ClientSession) -> AccountConnec
 
 async def warnings(config: Config) -> list[str]:
     """Ask the venues what the keys may do; return what is to be said of it. It takes seconds."""
-    async with session(len(config.accounts)) as http:
+    async with new_session(max(1, len(config.accounts)) * REQUESTS) as http:
         work = (_warning(account, http) for account in config.accounts)
         return [warning for warning in await asyncio.gather(*work) if warning]
 
@@ -133,15 +135,3 @@ async def _warning(account: Account, http: aiohttp.ClientSession) -> str:
         # What is wrong with it is said elsewhere; that nobody answers is no fault of the file.
         warning = ""
     return f"accounts.{account.name}: {warning}" if warning else ""
-
-
-def session(accounts: int) -> aiohttp.ClientSession:
-    """Return what requests and sockets are made with."""
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=max(1, accounts) * REQUESTS, ttl_dns_cache=60),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        headers={"User-Agent": f"exchange-aggregator/{__version__}"},
-        timeout=NO_TIMEOUT,
-        trust_env=False,
-        auto_decompress=True,
-    )

@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable
 
 import aiohttp
 
-from aggregator import __version__
 from aggregator.channel import Channel
 from aggregator.config import Config, Feed
 from aggregator.connector import PollConnector
@@ -23,7 +22,7 @@ from .dial import DialLimiter
 from .drift import Drift, Finding
 from .driver import Driver
 from .escalation import Escalation, Stream
-from .fetch import NO_TIMEOUT
+from .fetch import new_session
 from .fetcher import Fetcher
 from .freshness import FeedStatus
 from .instruments import Instruments
@@ -37,8 +36,6 @@ log = logging.getLogger(__name__)
 
 Dismiss = Callable[[str], Awaitable[None]]
 
-USER_AGENT = f"exchange-aggregator/{__version__}"
-DNS_CACHE_S = 60
 STALE_AFTER_S = 30.0
 """For a feed whose own options can't be read, and which never has data."""
 
@@ -145,7 +142,8 @@ class Ingest:
 
     async def run(self) -> None:
         """Run every feed until cancelled; then connections are closed and polls ended."""
-        async with _session() as self._session, asyncio.TaskGroup() as self._group:
+        # No limit: no feed may ever wait for another one's connection, and each has its own.
+        async with new_session() as self._session, asyncio.TaskGroup() as self._group:
             for feed in self._config.feeds:
                 self._start(feed)
             for budget in self.budgets:
@@ -211,6 +209,7 @@ class Ingest:
                 done.add(budget)
                 budget.change(self._config.budget(feed))
                 budget.warn()
+        self.budgets.retire(done)
 
     def _add(self, feed: Feed) -> None:
         exchange, problem = "", feed.problem
@@ -317,15 +316,3 @@ class Ingest:
 def _look_s(config: Config) -> float:
     options = [feed.options for feed in config.feeds if feed.options is not None]
     return look_s(each.stale_after_s for each in options)
-
-
-def _session() -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(
-        # No limit: no feed may ever wait for another one's connection, and each has its own.
-        connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=DNS_CACHE_S),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        headers={"User-Agent": USER_AGENT},
-        timeout=NO_TIMEOUT,
-        trust_env=False,
-        auto_decompress=True,
-    )

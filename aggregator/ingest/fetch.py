@@ -12,15 +12,36 @@ from dataclasses import dataclass
 import aiohttp
 from yarl import URL
 
+from aggregator import __version__
 from aggregator.connector import Request
 from aggregator.errors import PayloadError
 
 from .failure import from_network, refusal
 
+USER_AGENT = f"exchange-aggregator/{__version__}"
+DNS_CACHE_S = 60
 MAX_BODY_BYTES = 64 * 1024 * 1024
 """The largest answer; all of Binance's `exchangeInfo` is about 10 MB."""
 NO_TIMEOUT = aiohttp.ClientTimeout(total=None)
 """aiohttp's own timers are off: `asyncio.timeout` is around everything."""
+
+
+def new_session(limit: int = 0) -> aiohttp.ClientSession:
+    """
+    Return what requests and sockets to venues are made with; its owner closes it.
+
+    Args:
+        limit: of connections at the same time; 0: none.
+
+    """
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=limit, ttl_dns_cache=DNS_CACHE_S),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={"User-Agent": USER_AGENT},
+        timeout=NO_TIMEOUT,
+        trust_env=False,
+        auto_decompress=True,
+    )
 
 
 @dataclass(frozen=True, slots=True)

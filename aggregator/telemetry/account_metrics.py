@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from prometheus_client import Metric
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-
 from aggregator.ingest.account_status import AccountState, AccountStatus
+
+from .page import Family, Row, by_key, by_owner, counter, gauge
 
 COUNTS: tuple[tuple[str, str, Callable[[Any], float]], ...] = (
     ("received", "Frames from the venue.", lambda c: c.received),
@@ -24,27 +23,17 @@ TABLES: tuple[tuple[str, str, str, Callable[[Any], Mapping[str, int]]], ...] = (
 )
 
 
-def families(statuses: Mapping[str, AccountStatus]) -> Iterator[Metric]:
-    """Yield every metric family of the accounts."""
-    states = GaugeMetricFamily(
-        "aggregator_account_state",
-        "1 for the state that the account is in.",
-        labels=("account", "state"),
+def families(statuses: Mapping[str, AccountStatus]) -> Iterator[Family]:
+    """Yield every metric of the accounts."""
+    accounts = [(name, status.counters) for name, status in statuses.items()]
+    states: Iterator[Row] = (
+        ((name, state.value), float(status.state is state))
+        for name, status in statuses.items()
+        for state in AccountState
     )
-    for name, status in statuses.items():
-        for state in AccountState:
-            states.add_metric((name, state.value), float(status.state is state))
-    yield states
-    for metric, text, read in COUNTS:
-        family = CounterMetricFamily(f"aggregator_account_{metric}", text, labels=("account",))
-        for name, status in statuses.items():
-            family.add_metric((name,), read(status.counters))
-        yield family
-    for metric, text, label, table in TABLES:
-        family = CounterMetricFamily(
-            f"aggregator_account_{metric}", text, labels=("account", label)
-        )
-        for name, status in statuses.items():
-            for key, count in table(status.counters).items():
-                family.add_metric((name, key), count)
-        yield family
+    text = "1 for the state that the account is in."
+    yield gauge("account_state", text, states, "account", "state")
+    for name, text, read in COUNTS:
+        yield counter(f"account_{name}", text, by_owner(accounts, read), "account")
+    for name, text, label, read_table in TABLES:
+        yield counter(f"account_{name}", text, by_key(accounts, read_table), "account", label)

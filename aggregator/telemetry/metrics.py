@@ -10,10 +10,10 @@ No label names a client. Names: https://prometheus.io/docs/practices/naming/
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Metric, generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
 
@@ -26,11 +26,10 @@ from aggregator.ingest.accounts import Accounts
 from aggregator.ingest.feeds import Ingest
 from aggregator.model import State
 
+from . import logs
 from .account_metrics import families
 from .lag import LoopLag
-from .page import Family, Row, slices
-
-Rows = Iterable[Row]
+from .page import Family, Row, Rows, by_key, by_owner, counter, gauge, histogram, slices
 
 COUNTS: tuple[tuple[str, str, Callable[[Any], float]], ...] = (
     ("feed_received", "Frames or answers from the venue.", lambda c: c.received),
@@ -106,39 +105,41 @@ class Metrics:
 
     def families(self) -> Iterator[Family]:
         """Yield every metric of ours."""
-        yield _gauge("build_info", "The version that runs.", [((__version__,), 1.0)], "version")
+        yield gauge("build_info", "The version that runs.", [((__version__,), 1.0)], "version")
         yield from self._of_channels()
         yield from self._of_feeds()
         yield from self._of_states()
         yield from self._of_ways()
         yield from self._of_budgets()
         if self._accounts is not None:
-            yield from map(_as_family, families(self._accounts.statuses))
+            yield from families(self._accounts.statuses)
         yield from self._of_sessions()
         yield from self._of_what_sessions_did()
+        text = "Lines of the log that are lost: not read, or there was no room."
+        yield counter("log_lines_lost", text, [((), logs.lost())])
 
     def _of_channels(self) -> Iterator[Family]:
         channels = list(self._hub.channels.items())
         venues = [(name, channel) for name, channel in channels if channel.exchange]
-        yield _counter(
+        yield counter(
             "messages",
             "Messages published, by channel.",
             (((name,), c.seq) for name, c in channels),
             "channel",
         )
-        yield _counter(
+        yield counter(
             "unpriced",
             "Price updates left out because the venue gave no price.",
             (((name,), c.unpriced) for name, c in venues),
             "channel",
         )
-        yield _counter(
+        yield counter(
             "upstream_gaps",
             "Gaps in what the venue sent: order books that broke, trades that are lost.",
             (((name,), c.gaps) for name, c in venues),
             "channel",
         )
-        yield _gauge(
+        yield gauge(
             "history_messages",
             "Messages kept for clients that come back.",
             (((name,), len(c.history)) for name, c in channels),
@@ -148,14 +149,14 @@ class Metrics:
     def _of_feeds(self) -> Iterator[Family]:
         feeds = [(name, status.counters) for name, status in self._ingest.statuses.items()]
         for name, text, read in COUNTS:
-            yield _counter(name, text, _each(feeds, read), "feed")
+            yield counter(name, text, by_owner(feeds, read), "feed")
         for name, text, label, table in TABLES:
-            yield _counter(name, text, _table(feeds, table), "feed", label)
-        drift = _table(feeds, lambda c: c.drift.counts)
+            yield counter(name, text, by_key(feeds, table), "feed", label)
+        drift = by_key(feeds, lambda c: c.drift.counts)
         text = "What the venue sends otherwise than it documents."
-        yield _counter("feed_drift", text, drift, "feed", "kind", "where")
+        yield counter("feed_drift", text, drift, "feed", "kind", "where")
         events = [((name,), n) for name, n in self._ingest.scheduler_events.items()]
-        yield _counter("scheduler_events", "Polls missed, doubled or failed.", events, "event")
+        yield counter("scheduler_events", "Polls missed, doubled or failed.", events, "event")
 
     def _of_states(self) -> Iterator[Family]:
         statuses = list(self._ingest.statuses.items())
@@ -165,19 +166,17 @@ class Metrics:
             for state in State
             if state is not State.UNKNOWN_INSTRUMENT  # of instruments, not of feeds
         )
-        yield _gauge("feed_state", "1 for the state that the feed is in.", states, "feed", "state")
+        yield gauge("feed_state", "1 for the state that the feed is in.", states, "feed", "state")
         text = "Instruments that the venue does not know, or no longer lists."
         unknown: Rows = (((feed,), len(s.unknown)) for feed, s in statuses)
-        yield _gauge("feed_unknown_instruments", text, unknown, "feed")
+        yield gauge("feed_unknown_instruments", text, unknown, "feed")
         counts: Rows = (
             ((feed, state.value), count)
             for feed, each in list(self._ingest.instruments.items())
             for state, count in each.counts().items()
         )
-        yield _gauge("feed_instruments", "Instruments by state.", counts, "feed", "state")
-        yield _gauge(
-            "feed_age_seconds", "Since the last message of the feed.", self._ages(), "feed"
-        )
+        yield gauge("feed_instruments", "Instruments by state.", counts, "feed", "state")
+        yield gauge("feed_age_seconds", "Since the last message of the feed.", self._ages(), "feed")
 
     def _ages(self) -> Iterator[Row]:
         for name, channel in list(self._hub.channels.items()):
@@ -193,16 +192,16 @@ class Metrics:
         feeds = [(name, status.counters) for name, status in self._ingest.statuses.items()]
         text = "From the venue's time of the newest data of a frame to its receipt; sampled."
         delays: Rows = (((feed,), c.delays) for feed, c in feeds)
-        yield _histogram("feed_delay_seconds", text, delays, "feed")
+        yield histogram("feed_delay_seconds", text, delays, "feed")
         text = "From receipt to the last write of the fan-out; of the first message of each."
         sent: Rows = (((n,), self._fanout.sent[n]) for n, _ in feeds if n in self._fanout.sent)
-        yield _histogram("feed_sent_seconds", text, sent, "feed")
+        yield histogram("feed_sent_seconds", text, sent, "feed")
         text = "From the beginning of a fan-out to its last write."
-        yield _histogram("flush_duration_seconds", text, [((), self._fanout.durations)])
+        yield histogram("flush_duration_seconds", text, [((), self._fanout.durations)])
         text = "By how much the event loop was late."
-        yield _histogram("loop_lag_seconds", text, [((), self.lag.seen)])
+        yield histogram("loop_lag_seconds", text, [((), self.lag.seen)])
         text = "The longest of the last 30 to 60 s."
-        yield _gauge("loop_lag_max_seconds", text, [((), self.lag.longest)])
+        yield gauge("loop_lag_max_seconds", text, [((), self.lag.longest)])
 
     def _of_budgets(self) -> Iterator[Family]:
         budgets = [((b.exchange, b.host), b) for b in self._ingest.budgets]
@@ -217,14 +216,14 @@ class Metrics:
             if limit
         )
         text = "Weight that a venue's host allows."
-        yield _gauge("budget_limit", text, limits, "exchange", "host", "window")
+        yield gauge("budget_limit", text, limits, "exchange", "host", "window")
         now = [(where, b.left) for where, b in budgets]
         left: Rows = ((where, weight) for where, weight in now if weight is not None)
         text = "Weight that may go at once; below 0 while some is owed."
-        yield _gauge("budget_left", text, left, "exchange", "host")
+        yield gauge("budget_left", text, left, "exchange", "host")
         blocked: Rows = ((where, b.blocked_s) for where, b in budgets)
         text = "For how long the host wants no request."
-        yield _gauge("budget_blocked_seconds", text, blocked, "exchange", "host")
+        yield gauge("budget_blocked_seconds", text, blocked, "exchange", "host")
 
     def _of_sessions(self) -> Iterator[Family]:
         sessions = self._sessions
@@ -248,7 +247,7 @@ class Metrics:
             ),
         )
         for name, text, value in gauges:
-            yield _gauge(name, text, [((), float(value))])
+            yield gauge(name, text, [((), float(value))])
 
     def _of_what_sessions_did(self) -> Iterator[Family]:
         counters = self._sessions.counters
@@ -277,7 +276,7 @@ class Metrics:
             ("flush_seconds", "Time spent in fan-outs.", self._fanout.seconds),
         )
         for name, text, count in counts:
-            yield _counter(name, text, [((), count)])
+            yield counter(name, text, [((), count)])
         yield from self._of_what_sessions_did_by_kind()
 
     def _of_what_sessions_did_by_kind(self) -> Iterator[Family]:
@@ -298,39 +297,4 @@ class Metrics:
             ("http_errors", "HTTP answers from 400 up, by status.", "status", counters.http_errors),
         )
         for name, text, label, table in tables:
-            yield _counter(name, text, [((str(k),), v) for k, v in table.items()], label)
-
-
-def _each(feeds: Iterable[tuple[str, Any]], read: Callable[[Any], float]) -> Rows:
-    return (((feed,), read(counters)) for feed, counters in feeds)
-
-
-def _table(feeds: Iterable[tuple[str, Any]], table: Callable[[Any], Mapping[Any, int]]) -> Rows:
-    for feed, counters in feeds:
-        # A copy: others have their turn while it is written.
-        for key, count in list(table(counters).items()):
-            yield (feed, *(key if isinstance(key, tuple) else (key,))), count
-
-
-def _as_family(metric: Metric) -> Family:
-    """Return a gauge or counter that the library holds as one that is written in slices."""
-    samples = metric.samples
-    return Family(
-        "counter" if metric.type == "counter" else "gauge",
-        metric.name.removeprefix("aggregator_"),
-        metric.documentation,
-        tuple(samples[0].labels) if samples else (),
-        [(tuple(sample.labels.values()), sample.value) for sample in samples],
-    )
-
-
-def _counter(name: str, text: str, rows: Rows, *labels: str) -> Family:
-    return Family("counter", name, text, labels, rows)
-
-
-def _gauge(name: str, text: str, rows: Rows, *labels: str) -> Family:
-    return Family("gauge", name, text, labels, rows)
-
-
-def _histogram(name: str, text: str, rows: Rows, *labels: str) -> Family:
-    return Family("histogram", name, text, labels, rows)
+            yield counter(name, text, [((str(k),), v) for k, v in table.items()], label)

@@ -8,8 +8,8 @@ read is read when its lines are written, and others have their turn in between.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 from prometheus_client import Metric, generate_latest
 from prometheus_client.core import (
@@ -29,6 +29,7 @@ SLICE_S = 0.001
 
 Row = tuple[tuple[str, ...], float | Histogram]
 """The values of the labels, and that of the metric."""
+Rows = Iterable[Row]
 Written = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
 KINDS: dict[str, type[Written]] = {
     "counter": CounterMetricFamily,
@@ -45,8 +46,36 @@ class Family(NamedTuple):
     """Without `aggregator_`, and a counter's without `_total`."""
     text: str
     labels: tuple[str, ...]
-    rows: Iterable[Row]
+    rows: Rows
     """Made as they are written; what they are made of may change in between."""
+
+
+def counter(name: str, text: str, rows: Rows, *labels: str) -> Family:
+    """Return one that only grows."""
+    return Family("counter", name, text, labels, rows)
+
+
+def gauge(name: str, text: str, rows: Rows, *labels: str) -> Family:
+    """Return one that goes up and down."""
+    return Family("gauge", name, text, labels, rows)
+
+
+def histogram(name: str, text: str, rows: Rows, *labels: str) -> Family:
+    """Return one of durations."""
+    return Family("histogram", name, text, labels, rows)
+
+
+def by_owner(owners: Iterable[tuple[str, Any]], read: Callable[[Any], float]) -> Rows:
+    """Return a row for each of those who count, by name: what is read of it."""
+    return (((name,), read(counters)) for name, counters in owners)
+
+
+def by_key(owners: Iterable[tuple[str, Any]], read: Callable[[Any], Mapping[Any, int]]) -> Rows:
+    """Yield a row for each entry of what each of those has counted by some keys."""
+    for name, counters in owners:
+        # A copy: others have their turn while it is written.
+        for key, count in list(read(counters).items()):
+            yield (name, *(key if isinstance(key, tuple) else (key,))), count
 
 
 class _One(Collector):

@@ -9,7 +9,7 @@ https://docs.ccxt.com/#/README?id=balance-structure
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
@@ -17,8 +17,7 @@ from aggregator import api
 
 from .digits import decimal_text
 
-Status = Literal["NEW", "PARTIALLY_FILLED", "FILLED", "CANCELED", "REJECTED", "EXPIRED"]
-STATUSES: dict[str, Status] = {
+STATUSES: dict[str, api.OrderStatus] = {
     "open": "NEW",
     "closed": "FILLED",
     "canceled": "CANCELED",
@@ -27,8 +26,8 @@ STATUSES: dict[str, Status] = {
     "expired": "EXPIRED",
     "rejected": "REJECTED",
 }
-SIDES: dict[str, Literal["BUY", "SELL"]] = {"buy": "BUY", "sell": "SELL"}
-ROLES: dict[str, Literal["MAKER", "TAKER"]] = {"maker": "MAKER", "taker": "TAKER"}
+SIDES: dict[str, api.OrderSide] = {"buy": "BUY", "sell": "SELL"}
+ROLES: dict[str, api.FillRole] = {"maker": "MAKER", "taker": "TAKER"}
 TIMES = ("lastUpdateTimestamp", "lastTradeTimestamp", "timestamp")
 
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from decimal import Context, Decimal
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 
 from aggregator import api
 
-Side = Literal["BUY", "SELL"]
-Status = Literal["NEW", "PARTIALLY_FILLED", "FILLED", "CANCELED", "REJECTED", "EXPIRED"]
 Milliseconds = Annotated[int, msgspec.Meta(ge=0, lt=10**15)]
-STATUSES: dict[str, Status] = {
+STATUSES: dict[str, api.OrderStatus] = {
     "NEW": "NEW",
     "PENDING_NEW": "NEW",
     "PARTIALLY_FILLED": "PARTIALLY_FILLED",
@@ -63,7 +61,7 @@ class Report(msgspec.Struct):
 
     s: str
     c: str
-    S: Side
+    S: api.OrderSide
     o: str
     q: api.Amount
     p: api.Amount
@@ -115,7 +113,7 @@ class OrderRow(msgspec.Struct):
     cummulativeQuoteQty: api.Amount
     status: str
     type: str
-    side: Side
+    side: api.OrderSide
     updateTime: Milliseconds
 
 

@@ -10,18 +10,17 @@ import msgspec
 from aggregator import api
 
 Side = Literal["buy", "sell"]
-Status = Literal["NEW", "PARTIALLY_FILLED", "FILLED", "CANCELED", "REJECTED", "EXPIRED"]
 Milliseconds = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,15}$")]
 MaybeMilliseconds = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{0,15}$")]
-STATUSES: dict[str, Status] = {
+STATUSES: dict[str, api.OrderStatus] = {
     "live": "NEW",
     "partially_filled": "PARTIALLY_FILLED",
     "filled": "FILLED",
     "canceled": "CANCELED",
     "mmp_canceled": "CANCELED",
 }
-ROLES: dict[str, Literal["MAKER", "TAKER"]] = {"M": "MAKER", "T": "TAKER"}
-SIDES: dict[Side, Literal["BUY", "SELL"]] = {"buy": "BUY", "sell": "SELL"}
+ROLES: dict[str, api.FillRole] = {"M": "MAKER", "T": "TAKER"}
+SIDES: dict[Side, api.OrderSide] = {"buy": "BUY", "sell": "SELL"}
 NOTHING = msgspec.Raw(b"")
 SPOT = frozenset({"SPOT", "MARGIN"})
 

@@ -40,18 +40,6 @@ max_backoff_s = 0.5
 
 
 @pytest.fixture
-async def browser(needs):
-    """Yield Chromium, without a window."""
-    chromium = needs("chromium")
-    reason = "playwright is not installed"
-    playwright = pytest.importorskip("playwright.async_api", reason=reason)
-    async with playwright.async_playwright() as started:
-        browser = await started.chromium.launch(executable_path=chromium)
-        yield browser
-        await browser.close()
-
-
-@pytest.fixture
 async def look(browser):
     """Return a function that opens a page; at the end none may have done anything wrong."""
     screens: list[Screen] = []

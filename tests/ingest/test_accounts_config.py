@@ -8,8 +8,6 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.registry import Collector
 
 from aggregator import config, configdoc, private, registry
 from aggregator.account import AccountOptions, NativeOptions
@@ -19,6 +17,7 @@ from aggregator.ingest.account_status import AccountState, AccountStatus
 from aggregator.ingest.accounts import Accounts
 from aggregator.model import BalanceUpdate, Fill, OrderUpdate, PortfolioUpdate
 from aggregator.telemetry import account_metrics
+from aggregator.telemetry.page import slices
 
 PAGE = Path(__file__).parents[2] / "docs/accounts.md"
 KEYS = 'api_key = "k"\napi_secret = "s"\n'
@@ -142,16 +141,6 @@ def test_what_is_not_installed(load, monkeypatch):
     assert warning.startswith("accounts.x needs no_such_library, which is not installed")
 
 
-class Families(Collector):
-    """The metrics of some accounts."""
-
-    def __init__(self, statuses):
-        self.statuses = statuses
-
-    def collect(self):
-        return account_metrics.families(self.statuses)
-
-
 def test_metrics():
     """One series for each state and kind, by the account's name alone."""
     status = AccountStatus("main")
@@ -159,9 +148,7 @@ def test_metrics():
     status.error(RuntimeError())
     status.counters.told["Fill"] = 3
     status.counters.ignore("novel")
-    pages = CollectorRegistry()
-    pages.register(Families({"main": status}))
-    text = generate_latest(pages).decode()
+    text = b"".join(slices(account_metrics.families({"main": status}))).decode()
     assert 'aggregator_account_state{account="main",state="live"} 1.0' in text
     assert 'aggregator_account_state{account="main",state="refused"} 0.0' in text
     assert 'aggregator_account_events_total{account="main",type="Fill"} 3.0' in text

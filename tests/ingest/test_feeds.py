@@ -9,7 +9,8 @@ from ingest.doubles import Ear, QuoteOptions, Quotes, Stream, script, stream_opt
 
 from aggregator.config import BudgetLimits, Config, Feed, Server
 from aggregator.hub import Hub
-from aggregator.ingest.feeds import USER_AGENT, Ingest
+from aggregator.ingest.feeds import Ingest
+from aggregator.ingest.fetch import USER_AGENT
 from aggregator.model import State
 
 

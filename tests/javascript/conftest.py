@@ -49,18 +49,6 @@ async def site():
 
 
 @pytest.fixture
-async def browser(needs):
-    """Yield Chromium, without a window."""
-    chromium = needs("chromium")
-    reason = "playwright is not installed"
-    playwright = pytest.importorskip("playwright.async_api", reason=reason)
-    async with playwright.async_playwright() as started:
-        browser = await started.chromium.launch(executable_path=chromium)
-        yield browser
-        await browser.close()
-
-
-@pytest.fixture
 async def in_node(needs):
     """Yield a client in Node."""
     far = await FarNode.start(needs("node"))

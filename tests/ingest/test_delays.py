@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-import aiohttp
 import pytest
 from aiohttp import web
 from ingest.benches import PollBench, StreamBench
-from ingest.doubles import Stream, Venue, script
+from ingest.doubles import Stream, script
 from ingest.test_driver import DriverBench
 from msgspec.structs import replace
 
@@ -20,18 +19,6 @@ from aggregator.model import Heartbeat, TradeExecuted
 
 NOW_US = 1_765_211_445_000_000
 PRICE = '{"BTC/USDT":"1.5"}'
-
-
-@pytest.fixture
-async def venue():
-    async with Venue() as venue:
-        yield venue
-
-
-@pytest.fixture
-async def session():
-    async with aiohttp.ClientSession() as session:
-        yield session
 
 
 def price(age_us, instrument="BTC/USDT"):
