@@ -80,17 +80,18 @@ class Reload:
             # sd_notify(3): systemd wants to know when it began.
             began = str(time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000)
             self._notifier.send(RELOADING="1", MONOTONIC_USEC=began)
-            if self._again is None:
-                log.info("SIGHUP: there is no configuration to read again; all goes on as it is")
-            else:
-                await self._read(self._again)
+            try:
+                await self._read()
+            except ConfigError as e:
+                log.error("the configuration is not taken over: %s", e)  # noqa: TRY400 - it is told
             self._notifier.send(READY="1")
 
-    async def _read(self, again: Callable[[], Config]) -> None:
-        try:
-            await self._go_over(await asyncio.to_thread(again))
-        except ConfigError as e:
-            log.error("the configuration is not taken over: %s", e)  # noqa: TRY400 - it is told
+    async def _read(self) -> None:
+        if self._again is not None:
+            await self._go_over(await asyncio.to_thread(self._again))
+            return
+        self._renew(self._config.server)
+        log.info("SIGHUP: the certificate is read again, if there is one; no configuration is")
 
     async def _go_over(self, config: Config) -> None:
         # What can fail comes first.

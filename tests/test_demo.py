@@ -120,7 +120,7 @@ async def test_sighup_changes_nothing(start, connect):
     await client.send(type="subscribe", channels=["bitcoinprice"])
     before = len(await daemon.logged(r"feed \w+ live", times=8))
     daemon.signal(signal.SIGHUP)
-    await daemon.logged("SIGHUP: there is no configuration to read again; all goes on as it is")
+    await daemon.logged("SIGHUP: the certificate is read again")
     await client.until(lambda m: m["type"] == "price_update")
     daemon.signal(signal.SIGTERM)
     assert await daemon.ended() == 0

@@ -82,7 +82,7 @@ async def test_certificate_by_sighup(authority, start, tmp_path, monkeypatch):
     async with await SecureClient.connect(port) as old:
         authority.issue()
         process.signal(signal.SIGHUP)
-        await process.logged("configuration read again")
+        await process.logged("certificate is read again")
         async with await SecureClient.connect(port) as new:
             assert new.serial != old.serial
             key.write_text("no key")
