@@ -99,7 +99,7 @@ async def pictures(url: str, venues: str) -> None:
         await pages["light"].set_viewport_size(DESK)
         break_(venues, venue="okx", kind="mute", channel="trades")
         for scheme, page in pages.items():
-            await take(page, f"status-{scheme}", "status", 8.0)
+            await take(page, f"status-{scheme}", "status", 12.0)
             await page.evaluate("location.hash = 'ops'")
             await page.locator("#broadcast-text").fill("Restart at 18:00 UTC. Clients come back.")
             await page.locator("#broadcast-send").click()

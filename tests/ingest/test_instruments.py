@@ -22,6 +22,8 @@ class World(Setup):
 
     def __init__(self, cls=Stream, options=None, **more) -> None:
         super().__init__(cls, options or stream_options("ws://x", instruments=PAIR))
+        # A day is a lot of messages, and nobody looks at them.
+        self.hub.unregister(self.ear, frozenset({self.channel.name}))
         self.instruments = Instruments(self.status, self.channel, self.hub, **more)
         self.wall_ns = 10**18
         self.hub._clock_ns = lambda: self.wall_ns
