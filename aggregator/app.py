@@ -15,6 +15,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import uvloop
 
@@ -28,12 +29,13 @@ from .gateway.sessions import Sessions
 from .hub import Hub
 from .ingest.accounts import Accounts
 from .ingest.feeds import Ingest
+from .ingest.learned import Learned
 from .model import Heartbeat, State
 from .publishing import Publisher
 from .reload import Reload
 from .telemetry import logs
 from .telemetry.metrics import Metrics
-from .telemetry.systemd import Notifier, Watchdog, listening
+from .telemetry.systemd import Notifier, Watchdog, listening, state_directory
 from .tokens import Keyring
 
 log = logging.getLogger(__name__)
@@ -59,6 +61,7 @@ class Daemon:
         notifier: tells systemd.
         sockets: those that systemd listens on.
         again: reads the configuration again, for `reload`.
+        state: a directory to keep there what was learned.
 
     """
 
@@ -68,6 +71,7 @@ class Daemon:
         notifier: Notifier | None = None,
         sockets: Sequence[socket.socket] = (),
         again: Callable[[], Config] | None = None,
+        state: Path | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
         as_read = config
@@ -78,7 +82,7 @@ class Daemon:
         self.keyring = Keyring(config.tokens, config.users, config.jwt)
         self.sessions = Sessions(self.hub, config.server, loop.time, self.keyring)
         self.fanout = Fanout(self.hub, config.server.flush_window_s, self._watchdog.moved)
-        self.ingest = Ingest(self.hub, config)
+        self.ingest = Ingest(self.hub, config, Learned(state))
         self.accounts = Accounts(self.hub, config, self.ingest.dial)
         feeds = self.ingest.statuses.keys()
         self.publisher = Publisher(self.hub, config.server.publish_channels, feeds)
@@ -287,7 +291,7 @@ async def _until_signalled(config: Config, again: Callable[[], Config] | None) -
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    daemon = Daemon(config, sockets=listening(), again=again)
+    daemon = Daemon(config, sockets=listening(), again=again, state=state_directory())
     loop.add_signal_handler(signal.SIGHUP, daemon.reload.want)
     with Collector(loop):
         await daemon.run(stop)

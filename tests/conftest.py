@@ -29,7 +29,7 @@ from aiohttp import web_app
 ROOT = Path(__file__).parents[1]
 PATIENCE_S = 30
 """After so long a test has failed; it is never waited for where all is well."""
-OURS = {"CREDENTIALS_DIRECTORY", "JOURNAL_STREAM", "NOTIFY_SOCKET", "WATCH_URL"}
+OURS = {"CREDENTIALS_DIRECTORY", "JOURNAL_STREAM", "NOTIFY_SOCKET", "STATE_DIRECTORY", "WATCH_URL"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

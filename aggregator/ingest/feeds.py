@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 import aiohttp
 
@@ -26,6 +26,7 @@ from .fetch import new_session
 from .fetcher import Fetcher
 from .freshness import FeedStatus
 from .instruments import Instruments
+from .learned import FeedRhythms, Learned, rhythms_of
 from .poller import Poller
 from .pulse import Pulse, look_s
 from .schedule import Schedule
@@ -56,9 +57,10 @@ class Ingest:
 
     """
 
-    def __init__(self, hub: Hub, config: Config) -> None:
+    def __init__(self, hub: Hub, config: Config, learned: Learned | None = None) -> None:
         self._hub = hub
         self._config = config
+        self._learned = learned or Learned(None)
         self._secrets = config.secrets()
         self._schedule = Schedule()
         self.budgets = Budgets()
@@ -149,7 +151,15 @@ class Ingest:
             for budget in self.budgets:
                 budget.warn()
             self._group.create_task(self._pulse.run(), name="feeds pulse")
+            self._group.create_task(self._learned.keep(self._rhythms), name="feeds learned")
             await self._schedule.run()
+
+    def _rhythms(self) -> Iterator[FeedRhythms]:
+        now = self._hub.now_us() / 1e6
+        for feed in self._config.feeds:
+            if (status := self.statuses.get(feed.name)) is not None:
+                instruments = self.instruments[feed.name]
+                yield rhythms_of(feed.connector, status, instruments, now)
 
     async def _change(self, old: Feed, feed: Feed, dismiss: Dismiss) -> None:
         """Go over to other options of a feed; with another connector it is another feed."""
@@ -238,6 +248,7 @@ class Ingest:
             look_s=self._pulse.look_s,
             silence_s=getattr(feed.cls, "silence_s", None),
         )
+        self._learned.recall(feed.connector, status, instruments_)
         self._pulse.add(instruments_)
         documented = feed.cls.documented if feed.cls is not None else {}
         status.counters.drift = Drift(feed.name, feed.connector, documented, self._drift_said)

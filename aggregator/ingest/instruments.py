@@ -12,6 +12,8 @@ usual: so an outage of the whole feed, which has a state of its own, and a daemo
 suspended are nobody's silence.
 """
 
+# A few lines more than others have: all that an instrument is judged by is in one place.
+
 from __future__ import annotations
 
 import logging
@@ -26,7 +28,7 @@ from aggregator.model import State
 from .escalation import Escalation
 from .freshness import INTERVALS_UNTIL_LATE, FeedStatus
 from .instrument import Instrument, Row, row
-from .rhythm import LONGEST_SILENCES, LOOK_S, Rhythm
+from .rhythm import LONGEST_SILENCES, LOOK_S, Rhythm, Sums
 from .roster import Detail, ages, brief, listing
 
 log = logging.getLogger(__name__)
@@ -56,6 +58,8 @@ class Instruments:
 
     Attributes:
         escalation: does something about instruments that are stale; `None`: nothing can be done.
+        watched: what is known of each instrument.
+        recalled: what was learned before the start of those that have yet to be watched.
 
     """
 
@@ -74,7 +78,8 @@ class Instruments:
         self._look_s = look_s
         self._silence_s = silence_s
         self.escalation: Escalation | None = None
-        self._watched: dict[str, Instrument] = {}
+        self.watched: dict[str, Instrument] = {}
+        self.recalled: dict[str, Sums] = {}
         self._stale: dict[str, Instrument] = {}
         self._looked: float | None = None
         self._time = 0.0
@@ -87,7 +92,7 @@ class Instruments:
 
     def changed(self) -> None:
         """Take over what has changed of the feed's options."""
-        for each in self._watched.values():
+        for each in self.watched.values():
             each.floor_s = self._status.floor_s
 
     def look(self, now: float) -> Iterator[None]:
@@ -112,7 +117,7 @@ class Instruments:
         if self._resumed is None:
             self._resumed = self._time
         self._take_in()
-        names = list(self._watched)
+        names = list(self.watched)
         withheld, status.withheld = status.withheld, set()
         for start in range(0, len(names), SLICE):
             if start:
@@ -130,6 +135,8 @@ class Instruments:
             if self._data is not None:
                 self._learn(status.rhythm, self._feed_time - self._data_at)
             self._data, self._data_at = status.last_data, self._feed_time
+        elif self._data is None:
+            return
         elif status.late_limit_s < self._feed_time - self._data_at < status.stale_limit_s:
             status.late(now)
 
@@ -144,18 +151,20 @@ class Instruments:
 
     def _take_in(self) -> None:
         """Begin to watch what is new, also what never had any data."""
-        channel, watched = self._channel, self._watched
+        channel, watched = self._channel, self.watched
         new = {name for name in channel.slots.keys() - watched.keys() if channel.slots[name].last}
         for name in new | (channel.instruments or set()) - watched.keys():
-            watched[name] = Instrument(self._status.floor_s, self._look_s, self._time)
+            each = watched[name] = Instrument(self._status.floor_s, self._look_s, self._time)
+            if sums := self.recalled.pop(name, None):
+                each.recall(sums)
             if slot := channel.slots.get(name):
-                watched[name].last = self._status.fetched.heard(name, slot.last)
+                each.last = self._status.fetched.heard(name, slot.last)
 
     def _look_at(self, names: list[str], withheld: set[str]) -> None:
         now, soon_s = self._time, 1.5 * self._look_s
         polled = self._status.polled
         patience_s = self._status.late_limit_s if polled else self._status.floor_s
-        watched, slots, heard = self._watched, self._channel.slots, self._status.fetched.heard
+        watched, slots, heard = self.watched, self._channel.slots, self._status.fetched.heard
         for name in names:
             each, slot = watched[name], slots.get(name)
             last = slot.last if slot is not None else None
@@ -186,7 +195,8 @@ class Instruments:
 
     def _judge(self, name: str, each: Instrument, slot: Slot | None) -> None:
         """Say that an instrument is late or stale, if it is."""
-        if each.last is None and not self._status.polled and self._silence_s is None:
+        has_rhythm = each.known or self._status.polled or self._silence_s is not None
+        if each.last is None and not has_rhythm:
             self._judge_new(name, each, slot)
             return
         since = max(each.at, self._resumed or 0.0)
@@ -265,7 +275,7 @@ class Instruments:
         """Write one line for all that went into the same state."""
         for state, names in self._changes.items():
             level = logging.WARNING if state is State.STALE else logging.INFO
-            first = self._watched[names[0]].reason
+            first = self.watched[names[0]].reason
             reason = first if len(names) == 1 else f"{len(names):,} instruments"
             log.log(level, "feed %s: %s %s: %s", self._status.name, listing(names), state, reason)
         self._changes.clear()
@@ -274,11 +284,11 @@ class Instruments:
 
     def counts(self) -> Counter[State]:
         """Return how many instruments are in which state; `connecting`: there were no data yet."""
-        unseen = len((self._channel.instruments or set()) - self._watched.keys())
+        unseen = len((self._channel.instruments or set()) - self.watched.keys())
         found = Counter(dict.fromkeys(STATES, 0))
         found.update(
             State.CONNECTING if each.last is None and each.state is State.LIVE else each.state
-            for each in self._watched.values()
+            for each in self.watched.values()
         )
         found.update(
             {State.CONNECTING: unseen, State.UNKNOWN_INSTRUMENT: len(self._status.unknown)}
@@ -288,7 +298,7 @@ class Instruments:
     def not_live(self) -> Iterator[Row]:
         """Yield each instrument that is not live, with its age in seconds."""
         now_us, slots = self._hub.now_us(), self._channel.slots
-        for name, each in self._watched.items():
+        for name, each in self.watched.items():
             if each.state is State.CONNECTING:
                 reason = f"no data yet, for {brief(self._time - each.at)}"
                 yield row(name, each.state, reason, None)

@@ -32,6 +32,8 @@ LONGEST_SILENCES = 2.0
 FEW_LONGEST = 4.0
 """The same, while there are too few for more than that."""
 
+Sums = tuple[float, float, float, float]
+
 
 class Rhythm:
     """
@@ -60,6 +62,16 @@ class Rhythm:
         self._area = self._time_s * self._time_s / 2
         self._longest_s = 0.0
         self.beats = 0
+
+    @property
+    def sums(self) -> Sums:
+        """All that was learned, for `recall`."""
+        self._learn_beats()
+        return self._count, self._time_s, self._area, self._longest_s
+
+    def recall(self, sums: Sums) -> None:
+        """Know what another one had learned."""
+        self._count, self._time_s, self._area, self._longest_s = sums
 
     @property
     def known(self) -> bool:

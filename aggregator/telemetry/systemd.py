@@ -1,8 +1,8 @@
 """
-Tells systemd how the daemon is doing, and takes the sockets that it listens on; does nothing where
-there is no systemd.
+Tells systemd how the daemon is doing, takes the sockets that it listens on, and knows the directory
+for its state; does nothing where there is no systemd.
 
-Source: sd_notify(3), sd_watchdog_enabled(3), sd_listen_fds(3).
+Source: sd_notify(3), sd_watchdog_enabled(3), sd_listen_fds(3), systemd.exec(5).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 FIRST_FD = 3
 """Where the sockets begin that systemd hands over."""
@@ -37,6 +38,12 @@ def listening(environ: Mapping[str, str] = os.environ) -> list[socket.socket]:
         else:
             sock.detach()
     return found
+
+
+def state_directory(environ: Mapping[str, str] = os.environ) -> Path | None:
+    """Return where systemd has the daemon keep its state, the first of `StateDirectory=`."""
+    first = environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    return Path(first) if first else None
 
 
 class Notifier:

@@ -236,6 +236,17 @@ def test_it_stops_in_time(machine):
     assert "aggregator.service: Deactivated successfully." in said
 
 
+def test_what_it_learned_is_kept(machine):
+    """At its end, in the directory for its state, which is nobody else's."""
+    machine.write(CONFIG, FEED)
+    machine.start("aggregator")
+    machine.systemctl("restart", "aggregator")
+    assert machine.run("ls", "/var/lib/aggregator/").split() == ["rhythms.jsonl"]
+    assert machine.run("stat", "--format=%a", "/var/lib/private/aggregator/").strip() == "700"
+    warnings = [e["MESSAGE"] for e in machine.journal("aggregator", "--priority=warning")]
+    assert not [message for message in warnings if "rhythms" in message]
+
+
 def test_the_journal_knows_what_matters(machine):
     """Each line is logfmt without a time of its own, its priority is the journal's."""
     machine.write(CONFIG, FEED)

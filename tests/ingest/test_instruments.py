@@ -198,23 +198,23 @@ def test_late_before_and_after_an_outage(world):
 def test_outage_is_not_learned(world):
     """Time in which the whole feed had no data is no interval of its instruments."""
     world.run(200, *PAIR)
-    usual = world.instruments._watched["ETH/USDT"].usual_s
+    usual = world.instruments.watched["ETH/USDT"].usual_s
     world.status.down("HTTP 503")
     for _ in range(1000):
         world.look()
     world.run(3, *PAIR)
-    assert world.instruments._watched["ETH/USDT"].usual_s == pytest.approx(usual, rel=0.1)
+    assert world.instruments.watched["ETH/USDT"].usual_s == pytest.approx(usual, rel=0.1)
 
 
 def test_suspended(world):
     """A daemon that was suspended for hours does not call everything late, or learn from it."""
     world.run(200, *PAIR)
-    usual = world.instruments._watched["ETH/USDT"].usual_s
+    usual = world.instruments.watched["ETH/USDT"].usual_s
     world.pass_s(7200)
     world.look()
     world.run(5, *PAIR)
     assert world.states("ETH/USDT") == world.states("BTC/USDT") == []
-    assert world.instruments._watched["ETH/USDT"].usual_s == pytest.approx(usual, rel=0.2)
+    assert world.instruments.watched["ETH/USDT"].usual_s == pytest.approx(usual, rel=0.2)
 
 
 @pytest.mark.parametrize("jump_s", [-86_400, 86_400])
@@ -237,7 +237,7 @@ def test_withdrawn(world):
     world.status.unknown_instrument("ETH/USDT", "delisted")
     world.run(600, "BTC/USDT")
     assert world.states("ETH/USDT") == ["late", "unknown_instrument"]
-    assert list(world.instruments._watched) == ["BTC/USDT"]
+    assert list(world.instruments.watched) == ["BTC/USDT"]
     assert +world.instruments.counts() == {"live": 1, "unknown_instrument": 1}
     assert [row["state"] for row in world.instruments.not_live()] == ["unknown_instrument"]
 

@@ -35,7 +35,7 @@ def said(system, instrument):
 
 async def learned(ingest, ear):
     """Wait until both instruments are known well enough to be judged quickly."""
-    watched = ingest.instruments["pair"]._watched
+    watched = ingest.instruments["pair"].watched
     await ear.until(lambda: len(watched) == 2 and all(w.limit_s < 1.5 for w in watched.values()))
 
 

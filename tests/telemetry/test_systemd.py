@@ -2,10 +2,11 @@
 
 import os
 import socket
+from pathlib import Path
 
 import pytest
 
-from aggregator.telemetry.systemd import Notifier, Watchdog
+from aggregator.telemetry.systemd import Notifier, Watchdog, state_directory
 
 
 @pytest.fixture(params=["path", "abstract"])
@@ -109,3 +110,17 @@ def test_without_a_watchdog_nothing_is_fed(manager):
     watchdog = Watchdog(Notifier(environ), lambda: 0.0)
     watchdog.moved()
     assert (watchdog.interval_s, received(listening)) == (0.0, [])
+
+
+@pytest.mark.parametrize(
+    ("environ", "folder"),
+    [
+        ({}, None),
+        ({"STATE_DIRECTORY": ""}, None),
+        ({"STATE_DIRECTORY": "/var/lib/one"}, Path("/var/lib/one")),
+        ({"STATE_DIRECTORY": "/var/lib/one:/var/lib/two"}, Path("/var/lib/one")),
+    ],
+)
+def test_the_directory_for_state(environ, folder):
+    """Is the first that systemd names; without systemd there is none."""
+    assert state_directory(environ) == folder
