@@ -202,6 +202,10 @@ class Instruments:
         since = max(each.at, self._resumed or 0.0)
         silent_s = self._time - since
         late_s, stale_s = self._limits(each)
+        if silent_s <= self._feed_time - self._data_at + self._status.floor_s:
+            # No longer than the feed as a whole, which has a state of its own.
+            each.due = self._time
+            return
         if silent_s <= late_s:
             each.due = since + late_s
             return

@@ -88,6 +88,15 @@ def test_one_of_two_goes_silent(world, caplog):
     assert caplog.messages[1] == "feed quotes: ETH/USDT stale: no data for 32 s, usual 0.6 s"
 
 
+def test_the_whole_feed_goes_silent(world):
+    """One instrument a moment before the other: it is the feed that is late, neither of them."""
+    world.run(120, *PAIR)
+    world.run(1, "ETH/USDT")
+    for _ in range(60):
+        world.look()
+    assert world.system.states == ["connecting", "live", "late"]
+
+
 def test_the_snapshot_of_system_has_what_is_not_live(world):
     """Who comes later hears of a stale instrument, and not of each that once was."""
     world.run(120, *PAIR)
