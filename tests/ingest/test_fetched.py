@@ -246,7 +246,7 @@ async def test_one_mute_book_of_two(simulator, monkeypatch):
         system,
         ears,
     ):
-        watched = ingest.instruments["b"]._watched
+        watched = ingest.instruments["b"].watched
         await ears["b"].until(
             lambda: len(watched) == 2 and all(each.limit_s < 2.4 for each in watched.values())
         )
