@@ -19,7 +19,6 @@ import msgspec
 
 from .freshness import FeedStatus
 from .instruments import Instruments
-from .rhythm import Rhythm, Sums
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +31,7 @@ _Positive = Annotated[float, msgspec.Meta(gt=0, le=1e12)]
 _Sums = tuple[_Positive, _Positive, _Positive, Annotated[float, msgspec.Meta(ge=0, le=1e12)]]
 
 
-class FeedRhythms(msgspec.Struct, gc=False):
+class FeedRhythms(msgspec.Struct):
     """The rhythms of one feed: its own, and those of its instruments."""
 
     name: str
@@ -123,9 +122,5 @@ def rhythms_of(
     found = {name: each.sums for name, each in instruments.watched.items() if each.known}
     # Of what has not spoken since the start, and was never looked at.
     found |= instruments.recalled
-    return FeedRhythms(status.name, connector, now, sums_of(status.rhythm), found)
-
-
-def sums_of(rhythm: Rhythm) -> Sums | None:
-    """Return what is known of a rhythm, if that is enough to judge by."""
-    return rhythm.sums if rhythm.known else None
+    own = status.rhythm.sums if status.rhythm.known else None
+    return FeedRhythms(status.name, connector, now, own, found)
